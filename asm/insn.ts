@@ -282,12 +282,16 @@ export function ldMapValue(dst: Register, map: MapSpec, place: Field | number = 
 }
 /** dst = the address of a kernel variable, by its id in BTF. */
 export function ldBtfVariable(dst: Register, id: number): Insn {
+  const text = `ldBtfVariable ${dst}, ${id}`;
+  if (!Number.isInteger(id) || id < 0 || id >= 2 ** 32) {
+    throw new AssemblyError(`Immediate ${id} does not fit 32 bits`, { item: text });
+  }
   return insn(op.BPF_LD | op.BPF_IMM | op.sizes[8].bits, {
     dst: dst.number,
     src: op.BPF_PSEUDO_BTF_ID,
     imm: BigInt(id),
     slots: 2,
-    text: `ldBtfVariable ${dst}, ${id}`,
+    text,
   });
 }
 /** dst = one of our own functions, as a callback. */
