@@ -1,9 +1,7 @@
 /** Helper numbers, against a few known ones and against the running kernel's own list. */
 import { describe, expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
 import { helperId, helperName } from "../../asm/helpers.ts";
-
-const vmlinux = "/sys/kernel/btf/vmlinux";
+import { ENUM, findKernelType, hasKernelBtf } from "../kernel_btf.ts";
 
 // deno-fmt-ignore
 test.each<[id: number, name: keyof typeof helperId]>([
@@ -25,38 +23,12 @@ describe("the list", () => {
     expect(helperName(id)).toBeUndefined();
   });
 
-  test.skipIf(!existsSync(vmlinux))("is enum bpf_func_id of the running kernel (BTF, Linux 5.2)", () => {
-    const kernel = enumerators(readFileSync(vmlinux), "BPF_FUNC_map_lookup_elem");
+  test.skipIf(!hasKernelBtf)("is enum bpf_func_id of the running kernel (BTF, Linux 5.2)", () => {
+    const list = findKernelType(ENUM, ({ enumerators }) => enumerators.has("BPF_FUNC_map_lookup_elem"));
+    const kernel = new Map(list.enumerators);
     kernel.delete("BPF_FUNC_unspec");
     kernel.delete("__BPF_FUNC_MAX_ID");
     const ours = Object.entries(helperId).map(([name, id]) => [`BPF_FUNC_${name.slice("bpf_".length)}`, id]);
     expect(Object.fromEntries(ours.slice(0, kernel.size))).toEqual(Object.fromEntries(kernel));
   });
 });
-
-/** The enum of a BTF blob that has `member`: just enough of Documentation/bpf/btf.rst to walk past the rest. */
-function enumerators(btf: Uint8Array, member: string): Map<string, number> {
-  const view = new DataView(btf.buffer, btf.byteOffset, btf.length),
-    u32 = (at: number) => view.getUint32(at, true);
-  const header = u32(4), types = header + u32(8), end = types + u32(12), strings = header + u32(16);
-  const text = (at: number) => {
-    const start = strings + at;
-    return new TextDecoder().decode(btf.subarray(start, btf.indexOf(0, start)));
-  };
-  const ENUM = 6;
-  // bytes behind the 12 of struct btf_type: for INT, VAR, DECL_TAG, ARRAY, and per member of the other kinds
-  const fixed: Record<number, number> = { 1: 4, 3: 12, 14: 4, 17: 4 };
-  const perMember: Record<number, number> = { 4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12 };
-  for (let at = types; at < end;) {
-    const info = u32(at + 4), kind = info >>> 24 & 0x1f, members = info & 0xffff, body = at + 12;
-    if (kind === ENUM) {
-      const all = Array.from(
-        { length: members },
-        (_, i) => [text(u32(body + i * 8)), u32(body + i * 8 + 4)] as const,
-      );
-      if (all.some(([name]) => name === member)) return new Map(all);
-    }
-    at = body + (fixed[kind] ?? (perMember[kind] ?? 0) * members);
-  }
-  throw new Error(`No enum has ${member}`);
-}
