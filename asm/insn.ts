@@ -452,3 +452,8 @@ export function probeRead(to: Memory, from: Memory): Code {
     call("bpf_probe_read_kernel"),
   ];
 }
+
+/** dst = src, or nothing where that is the same register. */
+export function copy(dst: Register, src: Source): Code {
+  return dst === src ? [] : mov(dst, src);
+}
