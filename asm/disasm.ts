@@ -172,7 +172,7 @@ function hexOf(view: DataView, index: number): string {
   return new Uint8Array(view.buffer, view.byteOffset + index * 8, 8).toHex();
 }
 
-/** What the references of `assembled` are called: `map[events]`, `map[stats][0]+8`, `subprog[each]`, a kfunc. */
+/** What the references of a program are called: `map[events]`, `map[stats][0]+8`, `subprog[each]`, a kfunc. */
 export function referenceNames({ insns, relocations }: Assembled): ReadonlyMap<number, string> {
   const names = new Map<number, string>();
   for (let slot = 0; slot < insns.length;) {

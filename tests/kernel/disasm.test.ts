@@ -1,10 +1,7 @@
 /** The kernel is the oracle: our disassembly of a program equals the text in its level-2 verifier log. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { readFileSync } from "node:fs";
-import { release } from "node:os";
-import { assemble } from "../../asm/assemble.ts";
-import { type Code, type Insn, label } from "../../asm/code.ts";
-import { disassemble, referenceNames } from "../../asm/disasm.ts";
+import { type Code, label, type MapSpec } from "../../asm/code.ts";
 import * as insn from "../../asm/insn.ts";
 import {
   add,
@@ -20,7 +17,6 @@ import {
   ldAbs,
   ldBtfVariable,
   lddw,
-  ldFunction,
   ldInd,
   ldMap,
   ldMapValue,
@@ -32,8 +28,6 @@ import {
   r0,
   r1,
   r2,
-  r3,
-  r4,
   r6,
   r7,
   r8,
@@ -44,99 +38,13 @@ import {
 } from "../../asm/insn.ts";
 import { s16, s32, s8, u16, u32, u64, u8 } from "../../asm/layout.ts";
 import { aluOps, atomicOps, jumpOps } from "../../asm/opcodes.ts";
-import { programBtf } from "../../asm/program_btf.ts";
 import { randomFrom, randomInsn } from "../asm/random_insn.ts";
 import { findKernelType, FUNC, VAR } from "../kernel_btf.ts";
-import { close, createMap, loadBtf, loadProgram } from "./load.ts";
+import { kernelTest } from "./requires.ts";
+import { compareWithLog } from "./verifier_log.ts";
 
-const BPF_PROG_TYPE_SOCKET_FILTER = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_RINGBUF = 27;
-const events = {
-  name: "events",
-  type: BPF_MAP_TYPE_RINGBUF,
-  keySize: 0,
-  valueSize: 0,
-  maxEntries: 4096 * 16,
-};
-const stats = { name: "stats", type: BPF_MAP_TYPE_ARRAY, keySize: 4, valueSize: 16, maxEntries: 1 };
-
-/** Slot -> text, of each instruction that the verifier walked over. */
-function parseLog(log: string): Map<number, string> {
-  const lines = log.matchAll(/^(\d+): (\([0-9a-f]{2}\) .*?)(?:\s+;.*)?$/gm);
-  return new Map([...lines].map(([, slot, text]) => [Number(slot), text as string]));
-}
-
-/**
- * Loads `code` as a socket filter and compares line by line. Where our line names a map or variable, the
- * kernel has an address. Returns how many lines of ours the kernel printed too.
- */
-function compareWithKernel(code: Code, { everyLine = true, entry = "main" } = {}): number {
-  const assembled = assemble(code), { bytes, relocations, insns, labels } = assembled;
-  const fds: number[] = [], view = new DataView(bytes.buffer);
-  const open = (fd: number) => {
-    if (fd >= 0) fds.push(fd);
-    return fd;
-  };
-  try {
-    const ours = disassemble(bytes, { names: namesOfAddresses() });
-    const maps = new Map(relocations.map(({ map }) => [map, 0]));
-    for (const map of maps.keys()) maps.set(map, open(createMap(map)));
-    for (const { slot, map, offset } of relocations) {
-      view.setInt32(slot * 8 + 4, maps.get(map) as number, true);
-      view.setUint32(slot * 8 + 12, offset ?? 0, true);
-    }
-    const callbacks = new Set(
-      insns.flatMap(({ reference }) => reference?.kind === "function" ? [reference.target] : []),
-    );
-    const described = programBtf([
-      { name: entry, parameters: 1 },
-      ...[...callbacks].map((place) => ({ name: place.name, parameters: 2, entry: place })),
-    ], labels);
-    const btfFd = callbacks.size === 0 ? undefined : open(loadBtf(described.btf).fd);
-    const { fd, log } = loadProgram(
-      BPF_PROG_TYPE_SOCKET_FILTER,
-      bytes,
-      btfFd === undefined ? undefined : { btfFd, ...described },
-    );
-    if (open(fd) < 0) throw new Error(`The kernel refuses this program:\n${log}`);
-
-    const kernel = parseLog(log);
-    const parts = ours.map((line) => /^(\d+): (.*)$/.exec(line) as unknown as [string, string, string]);
-    const walked = parts.filter(([, slot]) => everyLine || kernel.has(Number(slot)));
-    expect(walked.map(([, slot]) => [slot, hideAddress(kernel.get(Number(slot)), insns[Number(slot)])]))
-      .toEqual(
-        walked.map(([, slot, text]) => [slot, text]),
-      );
-    return walked.length;
-  } finally {
-    fds.forEach(close);
-  }
-
-  function namesOfAddresses(): Map<number, string> {
-    const names = new Map(
-      [...referenceNames(assembled)].filter(([slot]) => insns[slot]?.kfunc !== undefined),
-    );
-    for (const [slot, item] of insns.entries()) if (isAddress(item)) names.set(slot, "ADDRESS");
-    return names;
-  }
-}
-
-/** Whether the kernel puts an address into this load: src 1, 2 and 3 of the two-slot load. */
-function isAddress(item: Insn | undefined): boolean {
-  return item !== undefined && item.slots === 2 && item.src >= 1 && item.src <= 3;
-}
-
-function hideAddress(line: string | undefined, item: Insn | undefined): string | undefined {
-  return isAddress(item) ? line?.replace(/0x[0-9a-f]+$/, "ADDRESS") : line;
-}
-
-const [major = 0, minor = 0] = release().split(".").map(Number);
-const isRoot = process.getuid?.() === 0;
-
-/** A test that needs root and this kernel, and maybe `more`. */
-function kernelTest(since: readonly [number, number], name: string, run: () => void, more = true): void {
-  const old = major < since[0] || (major === since[0] && minor < since[1]);
-  test.skipIf(!isRoot || old || !more)(`${name} (needs root, Linux ${since.join(".")})`, run);
-}
+const events: MapSpec = { name: "events", type: 27, keySize: 0, valueSize: 0, maxEntries: 4096 * 16 };
+const stats: MapSpec = { name: "stats", type: 2, keySize: 4, valueSize: 16, maxEntries: 1 };
 
 /** r6 = context, r7 to r9 and r0 = numbers that the verifier does not know; 32 bytes of stack are written. */
 const prologue: Code = [
@@ -156,27 +64,27 @@ describe("arithmetic", () => {
   for (const [name, { off }] of Object.entries(aluOps)) {
     kernelTest(off === 0 ? [4, 20] : SIGNED_DIVISION, name, () => {
       for (const make of [constructor<typeof mov>(name), constructor<typeof mov>(`${name}32`)]) {
-        compareWithKernel([prologue, make(r7, r8), make(r9, 7), make(r8, 31), make(r8, 1), ret(0)]);
-        if (!name.endsWith("sh")) compareWithKernel([prologue, make(r7, -1), make(r8, 2 ** 31 - 1), ret(0)]);
+        compareWithLog([prologue, make(r7, r8), make(r9, 7), make(r8, 31), make(r8, 1), ret(0)]);
+        if (!name.endsWith("sh")) compareWithLog([prologue, make(r7, -1), make(r8, 2 ** 31 - 1), ret(0)]);
       }
     });
   }
   kernelTest([4, 20], "neg, be, le", () => {
     const swaps = ([16, 32, 64] as const).flatMap((bits) => [insn.be(r7, bits), insn.le(r8, bits)]);
-    compareWithKernel([prologue, neg(r7), neg32(r8), swaps, ret(0)]);
+    compareWithLog([prologue, neg(r7), neg32(r8), swaps, ret(0)]);
   });
   kernelTest([6, 6], "movsx, bswap", () => {
     const wide = ([8, 16, 32] as const).map((bits) => insn.movsx(r7, r8, bits));
     const narrow = ([8, 16] as const).map((bits) => insn.movsx32(r8, r9, bits));
     const swaps = ([16, 32, 64] as const).map((bits) => insn.bswap(r7, bits));
-    compareWithKernel([prologue, wide, narrow, swaps, ret(0)]);
+    compareWithLog([prologue, wide, narrow, swaps, ret(0)]);
   });
 });
 
 describe("memory", () => {
   kernelTest([4, 20], "ldx, stx, st", () => {
     const types = [u8, u16, u32, u64];
-    compareWithKernel([
+    compareWithLog([
       prologue,
       types.map((type) => [ldx(r1, at(fp, -8, type)), stx(at(fp, -16, type), r7), st(at(fp, -24, type), -2)]),
       mov(r2, fp),
@@ -188,21 +96,21 @@ describe("memory", () => {
     ]);
   });
   kernelTest([6, 6], "ldxsx", () => {
-    compareWithKernel([prologue, [s8, s16, s32].map((type) => ldxsx(r1, at(fp, -8, type))), ret(0)]);
+    compareWithLog([prologue, [s8, s16, s32].map((type) => ldxsx(r1, at(fp, -8, type))), ret(0)]);
   });
   kernelTest([4, 20], "ldAbs, ldInd", () => {
     const widths = [1, 2, 4] as const;
-    compareWithKernel([
+    compareWithLog([
       prologue,
       widths.map((width) => [ldAbs(width, 14 - width), ldInd(width, r7, width)]),
       exit(),
     ]);
-    compareWithKernel([prologue, ldAbs(4, -0x1000), ldInd(2, r7, -2), exit()]);
+    compareWithLog([prologue, ldAbs(4, -0x1000), ldInd(2, r7, -2), exit()]);
   });
   for (const [name, { imm }] of Object.entries(atomicOps)) {
     kernelTest(imm === 0 ? [4, 20] : ATOMICS, name, () => {
       const make = constructor<typeof insn.atomicAdd>(name);
-      compareWithKernel([prologue, make(at(fp, -8, u64), r7), make(at(fp, -16, u32), r8), ret(0)]);
+      compareWithLog([prologue, make(at(fp, -8, u64), r7), make(at(fp, -16, u32), r8), ret(0)]);
     });
   }
 });
@@ -214,7 +122,7 @@ describe("control flow", () => {
         const make = constructor<typeof insn.jeq>(mnemonic);
         for (const source of [r8, 10, -10]) {
           const over = label("over"), end = label("end");
-          compareWithKernel([
+          compareWithLog([
             prologue,
             make(r7, source, over),
             mov(r9, 1),
@@ -230,40 +138,35 @@ describe("control flow", () => {
   }
   kernelTest([5, 3], "back over a bounded loop, ja", () => {
     const top = label("top"), over = label("over");
-    compareWithKernel([mov(r0, 0), ja(over), over, top, add(r0, 1), jlt(r0, 3, top), exit()]);
+    compareWithLog([mov(r0, 0), ja(over), over, top, add(r0, 1), jlt(r0, 3, top), exit()]);
   });
   kernelTest([6, 6], "gotol", () => {
     const end = label("end"), start = label("start");
-    compareWithKernel([mov(r0, 0), gotol(end), start, exit(), end, gotol(start)]);
+    compareWithLog([mov(r0, 0), gotol(end), start, exit(), end, gotol(start)]);
   });
   kernelTest([4, 20], "local functions", () => {
     const double = label("double");
-    compareWithKernel([mov(r1, 4), callLocal(double), exit(), double, mov(r0, r1), add(r0, r1), exit()]);
-  });
-  kernelTest([5, 17], "a callback, with its BTF", () => {
-    const each = label("each"),
-      code = [mov(r1, 4), ldFunction(r2, each), mov(r3, 0), mov(r4, 0), call("bpf_loop")];
-    expect(compareWithKernel([code, ret(0), each, ret(0)])).toBe(9);
+    compareWithLog([mov(r1, 4), callLocal(double), exit(), double, mov(r0, r1), add(r0, r1), exit()]);
   });
   kernelTest([6, 2], "kernel functions", () => {
     const id = (name: string) => findKernelType(FUNC, (type) => type.name === name).id;
     const lock = "bpf_rcu_read_lock", unlock = "bpf_rcu_read_unlock";
-    compareWithKernel([callKfunc(lock, id(lock)), callKfunc(unlock, id(unlock)), ret(0)]);
+    compareWithLog([callKfunc(lock, id(lock)), callKfunc(unlock, id(unlock)), ret(0)]);
   });
 });
 
 describe("wide loads", () => {
   kernelTest([4, 20], "numbers", () => {
     const values = [0, 1, -1, 2 ** 31, 0x1122334455667788n, 2n ** 63n, 2n ** 64n - 1n];
-    compareWithKernel([values.map((value) => lddw(r1, value)), ret(0)]);
+    compareWithLog([values.map((value) => lddw(r1, value)), ret(0)]);
   });
   kernelTest([5, 8], "maps", () => {
-    compareWithKernel([ldMap(r1, events), ldMapValue(r1, stats), ldMapValue(r2, stats, 8), ret(0)]);
+    compareWithLog([ldMap(r1, events), ldMapValue(r1, stats), ldMapValue(r2, stats, 8), ret(0)]);
   });
   const hasVariables = / runqueues$/m.test(readFileSync("/proc/kallsyms", "utf8"));
   kernelTest([5, 10], "kernel variables, with CONFIG_KALLSYMS_ALL", () => {
     const { id } = findKernelType(VAR, ({ name }) => name === "runqueues");
-    compareWithKernel([ldBtfVariable(r1, id), ret(0)]);
+    compareWithLog([ldBtfVariable(r1, id), ret(0)]);
   }, hasVariables);
 });
 
@@ -283,7 +186,7 @@ kernelTest([6, 6], "random arithmetic and jumps", () => {
       else if (scalar) code.push(made);
     }
     const start = [prologue, numbers.slice(1, 7).map((register) => mov(register, r0))];
-    compared += compareWithKernel([start, code, ret(0)], { everyLine: false });
+    compared += compareWithLog([start, code, ret(0)], { everyLine: false });
   }
   expect(compared).toBeGreaterThan(60 * 40);
 });
