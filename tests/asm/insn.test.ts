@@ -12,6 +12,7 @@ import {
   be,
   call,
   callKfunc,
+  copy,
   div,
   fp,
   jeq,
@@ -68,7 +69,7 @@ describe("the table of rows", () => {
   }
 
   test("has every constructor", () => {
-    const elsewhere = new Set(["Register", "FramePointer", "at", "ret", "lea", "probeRead"]);
+    const elsewhere = new Set(["Register", "FramePointer", "at", "ret", "lea", "copy", "probeRead"]);
     const missing = Object.entries(constructors)
       .filter(([name, value]) => typeof value === "function" && !tested.has(name) && !elsewhere.has(name))
       .map(([name]) => name);
@@ -112,6 +113,8 @@ describe("fragments", () => {
   // deno-fmt-ignore
   test.each<[name: string, code: Code, bytes: string]>([
     ["ret(-1)", ret(-1), "b7 00 0000 ffffffff 95 00 0000 00000000"],
+    ["copy", copy(r1, r6), "bf 61 0000 00000000"],
+    ["copy onto itself", copy(r1, r1), ""],
     ["lea without offset", lea(r1, at(r6, u64)), "bf 61 0000 00000000"],
     ["lea with one", lea(r1, at(fp, -8, u64)), "bf a1 0000 00000000 07 01 0000 f8ffffff"],
     ["probeRead", probeRead(at(r7, 16, u32), at(r6, u32)),
