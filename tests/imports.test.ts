@@ -17,11 +17,9 @@ const files = patterns.flatMap((pattern) => [...new Glob(pattern).scanSync(root)
 
 const imports: Import[] = files.flatMap((file) => {
   const text = readFileSync(join(root, file), "utf8");
-  const found = text.matchAll(
-    /^\s*(?:import|export)\b[^"';]*?(?:from\s*)?"([^"]+)"|\bimport\(\s*"([^"]+)"\s*\)/gm,
-  );
+  const found = text.matchAll(/\bfrom "([^"]+)"|^import "([^"]+)"|\bimport\("([^"]+)"\)/gm);
   return [...found].map((match) => {
-    const name = match[1] ?? match[2] as string;
+    const name = match[1] ?? match[2] ?? match[3] as string;
     return { file, target: name.startsWith(".") ? normalize(join(dirname(file), name)) : name };
   });
 });
