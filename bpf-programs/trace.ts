@@ -13,6 +13,7 @@
 import type { CbpfInsn } from "../asm/cbpf.ts";
 import { cbpfToEbpf } from "../asm/cbpf_to_ebpf.ts";
 import { type Code, type KernelTypes, type Label, label, type ProgramSpec } from "../asm/code.ts";
+import { withoutDeadCode } from "../asm/dead_code.ts";
 import {
   add,
   and,
@@ -272,7 +273,7 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
   });
   const load = (dst: Register, name: string, hold?: Register) =>
     skb.load(dst, options.kernel.field("sk_buff", name), hold);
-  return [
+  return withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
     jeq(r6, 0, miss),
@@ -286,8 +287,9 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     collect(options, load, identify, miss),
     miss,
     ret(0),
-    options.access.name === "bulk" && fields.length > 0 ? [unreadable, countUnreadable(options)] : [],
-  ];
+    unreadable,
+    countUnreadable(options),
+  ]);
 }
 
 /** dst = a field of the sk_buff by name. */
