@@ -5,11 +5,14 @@
  * expression comes in through the options, the databases of names included.
  */
 import type { CbpfInsn } from "../../asm/cbpf.ts";
+import { FilterSyntaxError } from "../errors.ts";
 import { generate } from "./codegen.ts";
 import { initialState, type LinkType } from "./codegen/state.ts";
 import { emit } from "./emit.ts";
-import { program, returning } from "./graph.ts";
+import { type Block, program, returning } from "./graph.ts";
 import type { Names } from "./names.ts";
+import { optimize } from "./optimizer.ts";
+import { FoldError } from "./optimizer/values.ts";
 import { parseFilter } from "./parser.ts";
 
 export interface CompileOptions {
@@ -41,7 +44,7 @@ export interface CompiledFilter {
  * @throws {FilterSyntaxError} with the wording of libpcap and the place in `source`
  */
 export function compileFilter(source: string, options: CompileOptions): CompiledFilter {
-  const { linkType, snaplen = 262144, netmask, names, ancillary = false } = options;
+  const { linkType, snaplen = 262144, netmask, names, optimize: wanted = true, ancillary = false } = options;
   const { nodes, root, error } = parseFilter(source);
   const state = initialState({ source, names, linkType, netmask, ancillary });
   const test = generate(state, nodes, root);
@@ -50,5 +53,19 @@ export function compileFilter(source: string, options: CompileOptions): Compiled
 
   const graph = program(test, snaplen);
   graph.statements.unshift(...state.prologue);
-  return { source, linkType, snaplen, insns: emit(graph) };
+  if (!wanted || !state.optimizable) return { source, linkType, snaplen, insns: emit(graph) };
+  const insns = emit(optimized(source, graph));
+  if (insns.length === 1 && insns[0]!.k === 0) {
+    throw new FilterSyntaxError("expression rejects all packets", source, 0, source.length);
+  }
+  return { source, linkType, snaplen, insns };
+}
+
+function optimized(source: string, graph: Block): Block {
+  try {
+    return optimize(graph);
+  } catch (error) {
+    if (!(error instanceof FoldError)) throw error;
+    throw new FilterSyntaxError(error.message, source, 0, source.length);
+  }
 }
