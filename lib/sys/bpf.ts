@@ -587,8 +587,10 @@ export interface LinkCreate {
   /** Linux 5.18 */
   readonly kprobe_multi?: {
     readonly flags?: number;
-    /** addresses of function entries */
-    readonly addrs: BigUint64Array;
+    /** names of functions; either these or addresses. Slower, and each name has to be unique */
+    readonly syms?: readonly string[];
+    /** entries of functions */
+    readonly addrs?: BigUint64Array;
     readonly cookies?: BigUint64Array;
   };
   /** Linux 6.0 */
@@ -599,15 +601,18 @@ export interface LinkCreate {
 export function bpfLinkCreate({ perf_event, kprobe_multi, tracing, ...common }: LinkCreate): number {
   using memory = scope();
   if (kprobe_multi !== undefined) {
-    const { flags = 0, addrs, cookies } = kprobe_multi;
-    if (cookies !== undefined && cookies.length !== addrs.length) {
-      throw new RangeError(`${cookies.length} cookies for ${addrs.length} addresses`);
+    const { flags = 0, syms, addrs, cookies } = kprobe_multi;
+    const cnt = (syms ?? addrs ?? []).length;
+    if (cookies !== undefined && cookies.length !== cnt) {
+      throw new RangeError(`${cookies.length} cookies for ${cnt} functions`);
     }
+    const names = syms?.map((name) => BigInt(memory.string(name).address));
     return bpfFd("BPF_LINK_CREATE", memory, linkCreateAttr.kprobe_multi, {
       ...common,
       kprobe_flags: flags,
-      cnt: addrs.length,
-      addrs: address(memory.copy(addrs)),
+      cnt,
+      syms: address(names === undefined ? undefined : memory.copy(BigUint64Array.from(names))),
+      addrs: address(addrs === undefined ? undefined : memory.copy(addrs)),
       cookies: address(cookies === undefined ? undefined : memory.copy(cookies)),
     });
   }
