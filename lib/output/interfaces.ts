@@ -33,7 +33,7 @@ export interface NetnsFailure {
 
 /** Wait after a look in vain, and the longest such wait. */
 const FIRST_WAIT_MS = 250, LONGEST_WAIT_MS = 60_000;
-/** Looks may take this part of the time; a host with thousands of processes takes 20 ms for one. */
+/** Looks may take this part of the time: one reads a link per process, of which there may be thousands. */
 const SHARE = 1 / 20;
 /** Namespaces with unknown interfaces to remember. */
 const WAITS_LIMIT = 4096;

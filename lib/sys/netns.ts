@@ -75,7 +75,7 @@ export function reachableNetns(): Map<number, string[]> {
   for (const pid of entries("/proc")) {
     if (!/^[0-9]/.test(pid)) continue;
     const path = `/proc/${pid}/ns/net`;
-    // "net:[4026531840]"; reading the link costs half of what following it does.
+    // "net:[4026531840]"
     add(path, () => Number(/\d+/.exec(readlinkSync(path))?.[0] ?? undefined) || undefined);
   }
   return found;
