@@ -100,7 +100,7 @@ export const options = {
       "kernels can do too. tracepoint needs no kprobes at all, but sees packets only at the kernel's own " +
       "networking tracepoints.",
     section: "Probes",
-    since: "kprobe-multi: Linux 5.18",
+    since: "Linux 5.18 for kprobe-multi",
   }),
   "debug": flag(false, {
     help: "report every step, and errors in full",

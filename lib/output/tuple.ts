@@ -221,7 +221,7 @@ export function putIpv4(out: DataView, at: number, view: DataView, from: number)
   return putOctet(out, at, view.getUint8(from + 3)) - 1;
 }
 
-/** Bracketed addresses that were written last, by a hash of their bits: writing one takes ten times a look here. */
+/** Bracketed addresses that were written last, by a hash of their bits. */
 const RECENT = 1024;
 const recentBits = new Int32Array(RECENT * 4);
 const recentCells: (Cell | undefined)[] = new Array(RECENT).fill(undefined);

@@ -6,6 +6,7 @@
  */
 import { writeSync } from "node:fs";
 import { KernelError } from "../errors.ts";
+import { poll, POLLOUT } from "../sys/fd.ts";
 
 /** Where lines are written: room first, then bytes, then how far they went. */
 export interface LineSink {
@@ -24,13 +25,13 @@ export type FlushResult = "written" | "closed";
 export interface WriterSystem {
   /** as node:fs: returns how many bytes went, throws an error with `code` */
   write(fd: number, bytes: Uint8Array, offset: number, length: number): number;
-  /** returns when `fd` may take bytes again, or a moment later */
+  /** returns when `fd` may take bytes again, or earlier */
   waitWritable(fd: number): void;
 }
 
 const realSystem: WriterSystem = {
   write: (fd, bytes, offset, length) => writeSync(fd, bytes, offset, length),
-  waitWritable: () => Bun.sleepSync(1),
+  waitWritable: (fd) => void poll(fd, POLLOUT, 1000),
 };
 
 const BATCH_BYTES = 32 * 1024;

@@ -1,11 +1,9 @@
 import { expect, test } from "bun:test";
 import { helpText, versionText } from "../../lib/cli/help.ts";
+import { expectGolden } from "../golden.ts";
 
-const golden = new URL("../golden/help.txt", import.meta.url).pathname;
-
-test("the help text is tests/golden/help.txt", async () => {
-  if (process.env.UPDATE_GOLDEN) await Bun.write(golden, helpText());
-  expect(helpText()).toBe(await Bun.file(golden).text());
+test("the help text", () => {
+  expectGolden("help.txt", helpText());
 });
 
 test("descriptions start in pwru's column", () => {

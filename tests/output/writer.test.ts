@@ -122,3 +122,34 @@ test("/dev/full", () => {
   expect(() => writer.flush()).toThrow("Cannot write events: write: ENOSPC");
   closeSync(fd);
 });
+
+/** Runs `body` with a writer on stdout, piped into a shell command; gives what both said. */
+async function piped(body: string, reader: string): Promise<{ out: string; err: string }> {
+  const path = join(import.meta.dir, "../../lib/output/writer.ts");
+  const script = `
+    const { BatchWriter } = await import(${JSON.stringify(path)});
+    const writer = new BatchWriter(1);
+    const put = () => { writer.commit(writer.room(20_000) + 20_000); return writer.flush(); };
+    ${body}`;
+  const child = Bun.spawn(["bash", "-c", `"$0" -e "$1" | ${reader}`, process.execPath, script], {
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [out, err] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
+  return { out: out.trim(), err };
+}
+
+test("a real pipe whose reader leaves", async () => {
+  const body =
+    'let result; do result = put(); while (result === "written"); require("fs").writeSync(2, result);';
+  expect(await piped(body, "head -c 100000 >/dev/null")).toEqual({ out: "", err: "closed" });
+});
+
+test("a real pipe that somebody made non-blocking, and a slow reader", async () => {
+  // Bun does that itself as soon as process.stdout is looked at.
+  const body = "process.stdout.isTTY; for (let i = 0; i < 50; i++) put();";
+  expect(await piped(body, "(sleep 0.3; wc -c)")).toEqual({ out: "1000000", err: "" });
+});
