@@ -9,10 +9,10 @@ import {
   parseModules,
   parseNetns,
   parsePath,
+  parsePattern,
   parseRingSize,
   parseUnsigned,
 } from "./values.ts";
-import { parseNamePattern } from "./re2.ts";
 
 /** Where the manual page and the README list an option, in this order. */
 export const SECTIONS = ["Probes", "Filters", "Output", "Run"] as const;
@@ -106,10 +106,13 @@ export const options = {
     help: "report every step, and errors in full",
     section: "Run",
   }),
-  "filter-func": optional("string", parseNamePattern, {
+  "filter-func": {
+    type: "string",
+    default: "",
     help: "probe only functions whose whole name matches this RE2 expression",
     section: "Probes",
-  }),
+    parse: parsePattern,
+  } satisfies Option<string> as Option<string>,
   "filter-ifname": optional("string", parseInterfaceName, {
     help: "show only packets on this interface of the --filter-netns namespace, or of this one",
     section: "Filters",

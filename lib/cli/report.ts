@@ -136,6 +136,8 @@ export interface Summary {
   readonly attached: number;
   readonly found: number;
   readonly shown: number;
+  /** events that came after the last line that was asked for */
+  readonly beyondLimit?: number;
   readonly lost: { readonly [K in keyof typeof LOSSES]?: number | bigint };
 }
 
@@ -144,12 +146,13 @@ export interface Summary {
  *
  * `Attached to 1462 of 1503 functions, showed 120 events, lost 73: 70 in a full ring buffer, 3 with ...`
  */
-export function summaryText({ probes, attached, found, shown, lost }: Summary): string {
+export function summaryText({ probes, attached, found, shown, beyondLimit = 0, lost }: Summary): string {
   const parts = (Object.keys(LOSSES) as (keyof typeof LOSSES)[]).filter((key) => BigInt(lost[key] ?? 0) > 0n);
   const total = parts.reduce((sum, key) => sum + BigInt(lost[key]!), 0n);
   const losses = parts.map((key) => `${lost[key]} ${LOSSES[key]}`).join(", ");
   const hint = parts.includes("ringFull") ? "; a larger --ring-size rides out bursts" : "";
-  return `Attached to ${attached} of ${count(found, probes)}, showed ${count(shown, "event")}, ` +
+  const more = beyondLimit === 0 ? "" : `${beyondLimit} came after --output-limit-lines, `;
+  return `Attached to ${attached} of ${count(found, probes)}, showed ${count(shown, "event")}, ${more}` +
     `lost ${total === 0n ? "none" : `${total}: ${losses}${hint}`}\n`;
 }
 

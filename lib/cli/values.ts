@@ -6,6 +6,8 @@
  * were written against.
  */
 
+import { wholeName } from "../trace/pattern.ts";
+
 const TRUE = new Set(["1", "t", "T", "true", "TRUE", "True"]);
 const FALSE = new Set(["0", "f", "F", "false", "FALSE", "False"]);
 
@@ -151,4 +153,10 @@ export function parseModules(text: string): string[] {
 export function parsePath(text: string): string | undefined {
   if (text.includes("\0")) throw new RangeError("a path has no NUL character");
   return text === "" ? undefined : text;
+}
+
+/** An expression for whole function names; it stays text, the selection of functions compiles it. */
+export function parsePattern(text: string): string {
+  wholeName(text);
+  return text;
 }

@@ -61,7 +61,7 @@ describe("values", () => {
       allKmods: false,
       backend: "",
       debug: false,
-      filterFunc: undefined,
+      filterFunc: "",
       filterIfname: undefined,
       filterMark: { mark: 0, mask: 0 },
       filterNetns: undefined,

@@ -7,7 +7,27 @@
 import { readFileSync, writeFileSync, writeSync } from "node:fs";
 import type { MapSpec, ProgramSpec } from "../../asm/code.ts";
 import { label } from "../../asm/code.ts";
-import { at, atomicAdd, call, jeq, ldMap, ldx, mov, r0, r1, r2, r3, r4, r6, ret, st, stx, fp, add, sub } from "../../asm/insn.ts";
+import {
+  add,
+  at,
+  atomicAdd,
+  call,
+  fp,
+  jeq,
+  ldMap,
+  ldx,
+  mov,
+  r0,
+  r1,
+  r2,
+  r3,
+  r4,
+  r6,
+  ret,
+  st,
+  stx,
+  sub,
+} from "../../asm/insn.ts";
 import { u64 } from "../../asm/layout.ts";
 import { helperWords } from "../../lib/link/helper.ts";
 import { openKprobes, runHelper } from "../../lib/link/kprobe.ts";
@@ -68,7 +88,9 @@ function say(facts: Record<string, unknown>): void {
 /** The functions of the list that have exactly one text symbol. */
 function readTargets(names: string, limit: number): KprobeTarget[] {
   const wanted = new Map(
-    names.trim().split("\n").map((line) => line.split(" ") as [string, string]).map(([n, name]) => [name, Number(n)]),
+    names.trim().split("\n").map((line) => line.split(" ") as [string, string]).map((
+      [n, name],
+    ) => [name, Number(n)]),
   );
   const found = new Map<string, bigint[]>();
   for (const line of readFileSync("/proc/kallsyms", "latin1").split("\n")) {
@@ -91,8 +113,15 @@ function readTargets(names: string, limit: number): KprobeTarget[] {
   for (const [name, addresses] of found) {
     if (records.size > 0 && !records.has(name)) continue;
     for (const address of addresses) {
-      const ftraceAddress = addresses.length === 1 && process.env["NO_RECORDS"] === undefined ? records.get(name) : undefined;
-      targets.push({ address, name, argument: wanted.get(name) as number, ...(ftraceAddress === undefined ? {} : { ftraceAddress }) });
+      const ftraceAddress = addresses.length === 1 && process.env["NO_RECORDS"] === undefined
+        ? records.get(name)
+        : undefined;
+      targets.push({
+        address,
+        name,
+        argument: wanted.get(name) as number,
+        ...(ftraceAddress === undefined ? {} : { ftraceAddress }),
+      });
     }
   }
   const main = targets.filter(({ name }) => mainPath.has(name));
@@ -126,12 +155,26 @@ async function run(list: string, limit: number): Promise<void> {
     last = performance.now();
   }, 5);
   const openAt = since(), batchMs: number[] = [];
-  const result = await backend.attach(batches, programs, { signal: stop.signal, onBatch: () => void batchMs.push(since()) });
+  const result = await backend.attach(batches, programs, {
+    signal: stop.signal,
+    onBatch: () => void batchMs.push(since()),
+  });
   clearInterval(timer);
   say({
-    backend: backend.name, pid: process.pid, selectedMs, openAt, batchMs, readyMs: since(), targets: targets.length, attached: result.attached,
-    interrupted: result.interrupted, lagMs: Math.round(lagMs), failed: result.failed.map(({ target: { name }, code }) => `${name} ${code}`),
-    places: Object.fromEntries([0, 5, 9].map((n) => [n, [...backend.probes].filter(([p, t]) => Number(p - t.address) === n).length])),
+    backend: backend.name,
+    pid: process.pid,
+    selectedMs,
+    openAt,
+    batchMs,
+    readyMs: since(),
+    targets: targets.length,
+    attached: result.attached,
+    interrupted: result.interrupted,
+    lagMs: Math.round(lagMs),
+    failed: result.failed.map(({ target: { name }, code }) => `${name} ${code}`),
+    places: Object.fromEntries(
+      [0, 5, 9].map((n) => [n, [...backend.probes].filter(([p, t]) => Number(p - t.address) === n).length]),
+    ),
   });
   sweepDeadOwners();
   if (process.env["READY"] !== undefined) writeFileSync(process.env["READY"], "");
@@ -146,9 +189,14 @@ async function run(list: string, limit: number): Promise<void> {
   const unknown = [...fired.keys()].filter((address) => !backend.probes.has(address));
   await backend.release({ say: (sentence) => say({ sentence }), signal: skip.signal });
   say({
-    closedMs: Math.round(closedMs), signalToEndMs: since() - stopAt, functionsHit: fired.size, unknown: unknown.length,
+    closedMs: Math.round(closedMs),
+    signalToEndMs: since() - stopAt,
+    functionsHit: fired.size,
+    unknown: unknown.length,
     events: [...fired.values()].reduce((sum, n) => sum + n, 0n).toString(),
-    top: [...fired].sort(([, a], [, b]) => Number(b - a)).slice(0, 5).map(([address, n]) => `${backend.probes.get(address)?.name} ${n}`),
+    top: [...fired].sort(([, a], [, b]) => Number(b - a)).slice(0, 5).map(([address, n]) =>
+      `${backend.probes.get(address)?.name} ${n}`
+    ),
   });
 }
 
