@@ -112,11 +112,7 @@ export class MapElement {
     this.key = allocate(keyBytes);
     this.value = allocate(valueBytes);
     this.#attr = allocate(mapElemAttr.size);
-    mapElemAttr.encode(this.#attr.view, 0, {
-      map_fd,
-      key: address(this.key),
-      value: address(this.value),
-    });
+    mapElemAttr.encode(this.#attr.view, 0, { map_fd, key: address(this.key) });
   }
 
   /** Fills `value` with what is at `key`; false: nothing there. */
@@ -135,7 +131,9 @@ export class MapElement {
   }
 
   #call(command: Command, flags: number, no: string): boolean {
-    mapElemAttr.encode(this.#attr.view, 0, { flags: BigInt(flags) });
+    // a deletion with a value is EINVAL
+    const value = command === "BPF_MAP_DELETE_ELEM" ? 0n : address(this.value);
+    mapElemAttr.encode(this.#attr.view, 0, { value, flags: BigInt(flags) });
     const result = tryBpf(command, this.#attr);
     if (result >= 0) return true;
     if (-result === errno[no]) return false;
