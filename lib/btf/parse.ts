@@ -199,8 +199,10 @@ export class Btf {
   readonly endId: number;
   /** the string offset after the last of this blob */
   readonly stringsEnd: number;
-  readonly #words: Uint32Array;
-  readonly #index: Uint32Array;
+  /** all records, for loops over every type: accessors cost ten times as much while the code is cold */
+  readonly words: Uint32Array;
+  /** by id less firstId: where the record begins in `words` */
+  readonly index: Uint32Array;
   readonly #strings: Uint8Array;
   readonly #stringsStart: number;
   #names: { [group in "functions" | "others"]?: { ids: Uint32Array; index: NameIndex } } = {};
@@ -219,13 +221,13 @@ export class Btf {
     this.endId = this.firstId + index.length;
     this.#stringsStart = base?.stringsEnd ?? 0;
     this.stringsEnd = this.#stringsStart + strings.length;
-    this.#words = words;
-    this.#index = index;
+    this.words = words;
+    this.index = index;
     this.#strings = strings;
   }
 
   #at(id: number): number {
-    const at = this.#index[id - this.firstId];
+    const at = this.index[id - this.firstId];
     if (at === undefined) throw new BtfError(`Cannot find type ${id} in the BTF of ${this.name}`);
     return at;
   }
@@ -233,39 +235,39 @@ export class Btf {
   /** One of BTF_KIND, or a newer one. */
   kind(id: number): Kind {
     if (id < this.firstId) return id === 0 ? BTF_KIND.VOID : this.#older().kind(id);
-    return (this.#words[this.#at(id) + 1]! >>> 24) & 0x7f;
+    return (this.words[this.#at(id) + 1]! >>> 24) & 0x7f;
   }
 
   /** How many members, parameters or enumerators follow. */
   vlen(id: number): number {
     if (id < this.firstId) return id === 0 ? 0 : this.#older().vlen(id);
-    return this.#words[this.#at(id) + 1]! & 0xffffff;
+    return this.words[this.#at(id) + 1]! & 0xffffff;
   }
 
   /** struct, union: members have bitfield sizes. enum: values are signed. fwd: a union. */
   kindFlag(id: number): boolean {
     if (id < this.firstId) return id === 0 ? false : this.#older().kindFlag(id);
-    return this.#words[this.#at(id) + 1]! >>> 31 !== 0;
+    return this.words[this.#at(id) + 1]! >>> 31 !== 0;
   }
 
   /** The third word: bytes of a type that has a size, else the id of the type it refers to. */
   sizeOrType(id: number): number {
     if (id < this.firstId) return id === 0 ? 0 : this.#older().sizeOrType(id);
-    return this.#words[this.#at(id) + 2]!;
+    return this.words[this.#at(id) + 2]!;
   }
 
   /** Word `n` after the three that every record has. */
   word(id: number, n: number): number {
     if (id < this.firstId && id !== 0) return this.#older().word(id, n);
     const at = this.#at(id) + RECORD_WORDS + n;
-    const end = this.#index[id - this.firstId + 1] ?? this.#words.length;
+    const end = this.index[id - this.firstId + 1] ?? this.words.length;
     if (at >= end) throw new BtfError(`Cannot read word ${n} of type ${id} in the BTF of ${this.name}`);
-    return this.#words[at]!;
+    return this.words[at]!;
   }
 
   nameOffset(id: number): number {
     if (id < this.firstId) return id === 0 ? 0 : this.#older().nameOffset(id);
-    return this.#words[this.#at(id)]!;
+    return this.words[this.#at(id)]!;
   }
 
   /** "" for void and for what has no name. */
@@ -315,11 +317,11 @@ export class Btf {
 
   /** Half of vmlinux are functions, which few ask for: the others alone take 3 ms instead of 12. */
   #indexNames(group: "functions" | "others"): { ids: Uint32Array; index: NameIndex } {
-    const ids = new Uint32Array(this.#index.length), hashes = new Uint32Array(this.#index.length);
+    const ids = new Uint32Array(this.index.length), hashes = new Uint32Array(this.index.length);
     let count = 0;
     for (let row = 0; row < ids.length; row++) {
-      const at = this.#index[row]!, name = this.#words[at]!;
-      const isFunction = ((this.#words[at + 1]! >>> 24) & 0x7f) === BTF_KIND.FUNC;
+      const at = this.index[row]!, name = this.words[at]!;
+      const isFunction = ((this.words[at + 1]! >>> 24) & 0x7f) === BTF_KIND.FUNC;
       if (name === 0 || isFunction !== (group === "functions")) continue;
       ids[count] = this.firstId + row;
       hashes[count++] = this.#hashAt(name);
