@@ -4,9 +4,10 @@
  * Addresses are kept as their low 48 bits in a double, which is exact; the upper 16 repeat bit 47 on x86-64
  * and arm64. They become bigints only where they leave this table.
  */
-import { hashBytes, NameIndex, textAt } from "../name_index.ts";
+import { NameIndex, textAt } from "../name_index.ts";
 
 const TWO_32 = 2 ** 32;
+const DOT = 0x2e;
 
 /** The 48 bits that are kept, or undefined when the other 16 do not repeat bit 47. */
 export function low48(address: bigint): number | undefined {
@@ -38,46 +39,64 @@ export function symbolText(symbol: { readonly name: string; readonly module?: st
   return symbol.module === undefined ? symbol.name : `${symbol.name}[${symbol.module}]`;
 }
 
-/** Rows in the order of the file; add() them all, then look up. */
+/** One entry per row, and the names. A reader of lines fills them in one loop and calls commit(). */
+export interface Columns {
+  readonly addresses: Float64Array;
+  /** where the name starts in `blob`; it ends with NUL */
+  readonly names: Uint32Array;
+  /** hashBytes() of the name */
+  readonly hashes: Uint32Array;
+  /** moduleNumber() of the module, 0 for the kernel itself */
+  readonly modules: Uint16Array;
+  readonly blob: Uint8Array;
+}
+
+/** Rows in the order of the file. Fill it, then look up: an index is made at the first look. */
 export class SymbolTable {
   #count = 0;
-  #addresses = new Float64Array(1 << 16);
-  #names = new Uint32Array(1 << 16); // offsets into #blob
-  #moduleOf = new Uint16Array(1 << 16);
-  #blob = new Uint8Array(1 << 20);
+  #columns: Columns;
   #blobEnd = 0;
   readonly #modules: (string | undefined)[] = [undefined];
   readonly #moduleNumbers = new Map<string, number>();
-  readonly #suffixed: number[] = [];
   #byName: NameIndex | undefined;
   #byAddress: { readonly addresses: Float64Array; readonly rows: Uint32Array } | undefined;
+
+  constructor() {
+    this.#columns = columns(1 << 12, 1 << 17);
+  }
 
   get size(): number {
     return this.#count;
   }
 
-  /**
-   * Appends a row; `line` from `start` to `end` is its name.
-   *
-   * @param low low 48 bits of its address
-   * @param module a number from moduleNumber(); 0 is the kernel itself
-   */
-  add(line: Uint8Array, start: number, end: number, low: number, module: number): void {
-    const row = this.#count++;
-    if (row === this.#names.length) this.#growRows();
-    if (this.#blobEnd + end - start + 1 > this.#blob.length) this.#growBlob(end - start + 1);
-    this.#addresses[row] = low;
-    this.#names[row] = this.#blobEnd;
-    this.#moduleOf[row] = module;
-    const blob = this.#blob;
-    let at = this.#blobEnd, dot = false;
-    for (let i = start; i < end; i++) {
-      const byte = line[i]!;
-      if (byte === DOT) dot = true;
-      blob[at++] = byte;
+  /** Where the next name goes. */
+  get blobEnd(): number {
+    return this.#blobEnd;
+  }
+
+  /** The columns, with room for so many more rows and bytes of names; valid until the next reserve(). */
+  reserve(rows: number, nameBytes: number): Columns {
+    const { names, blob } = this.#columns;
+    const enoughRows = this.#count + rows <= names.length,
+      enoughBytes = this.#blobEnd + nameBytes <= blob.length;
+    if (!enoughRows || !enoughBytes) {
+      const grown = columns(
+        enoughRows ? names.length : Math.max(2 * names.length, this.#count + rows),
+        enoughBytes ? blob.length : Math.max(2 * blob.length, this.#blobEnd + nameBytes),
+      );
+      for (const key of ["addresses", "names", "hashes", "modules", "blob"] as const) {
+        grown[key].set(this.#columns[key]);
+      }
+      this.#columns = grown;
     }
-    this.#blobEnd = at + 1; // the NUL is there already
-    if (dot) this.#suffixed.push(row);
+    return this.#columns;
+  }
+
+  /** What was written to the columns of the last reserve(): how many rows there are now, where names end. */
+  commit(count: number, blobEnd: number): void {
+    this.#count = count;
+    this.#blobEnd = blobEnd;
+    this.#byName = this.#byAddress = undefined;
   }
 
   moduleNumber(name: string): number {
@@ -89,33 +108,16 @@ export class SymbolTable {
     return number;
   }
 
-  #growRows(): void {
-    const size = 2 * this.#names.length;
-    const addresses = new Float64Array(size), names = new Uint32Array(size), modules = new Uint16Array(size);
-    addresses.set(this.#addresses);
-    names.set(this.#names);
-    modules.set(this.#moduleOf);
-    this.#addresses = addresses;
-    this.#names = names;
-    this.#moduleOf = modules;
-  }
-
-  #growBlob(needed: number): void {
-    const blob = new Uint8Array(2 * this.#blob.length + needed);
-    blob.set(this.#blob);
-    this.#blob = blob;
-  }
-
   nameOf(row: number): string {
-    return textAt(this.#blob, this.#names[row]!);
+    return textAt(this.#columns.blob, this.#columns.names[row]!);
   }
 
   moduleOf(row: number): string | undefined {
-    return this.#modules[this.#moduleOf[row]!];
+    return this.#modules[this.#columns.modules[row]!];
   }
 
   addressOf(row: number): bigint {
-    return fromLow48(this.#addresses[row]!);
+    return fromLow48(this.#columns.addresses[row]!);
   }
 
   symbol(row: number): KernelSymbol {
@@ -125,7 +127,7 @@ export class SymbolTable {
 
   /** Rows of exactly this name, in any module, in the order of the file. */
   *rowsNamed(name: string): Generator<number> {
-    this.#byName ??= this.#indexNames();
+    this.#byName ??= new NameIndex(this.#columns.hashes.subarray(0, this.#count));
     for (const row of this.#byName.candidates(name)) if (this.nameOf(row) === name) yield row;
   }
 
@@ -139,8 +141,15 @@ export class SymbolTable {
   }
 
   /** Rows whose name has a dot: what the compiler made of a function, `name.constprop.0`. */
-  suffixedRows(): readonly number[] {
-    return this.#suffixed;
+  suffixedRows(): number[] {
+    const { names, blob } = this.#columns, rows: number[] = [];
+    let row = 0; // names lie in the blob in the order of their rows
+    for (let dot = blob.indexOf(DOT); dot >= 0 && dot < this.#blobEnd; dot = blob.indexOf(DOT, dot)) {
+      while (row + 1 < this.#count && names[row + 1]! <= dot) row++;
+      rows.push(row);
+      dot = row + 1 < this.#count ? names[row + 1]! : this.#blobEnd;
+    }
+    return rows;
   }
 
   /** The symbol that starts at `address`; of several the last of the file. */
@@ -174,18 +183,12 @@ export class SymbolTable {
     return from - 1;
   }
 
-  #indexNames(): NameIndex {
-    const hashes = new Uint32Array(this.#count);
-    for (let row = 0; row < hashes.length; row++) hashes[row] = hashBytes(this.#blob, this.#names[row]!);
-    return new NameIndex(hashes);
-  }
-
   /**
    * A merge sort of natural runs: the kernel's own symbols come in order, those of each module nearly so.
    * Stable, so that the last of equal addresses is the last of the file.
    */
   #sort(): { addresses: Float64Array; rows: Uint32Array } {
-    const keys = this.#addresses, count = this.#count;
+    const keys = this.#columns.addresses, count = this.#count;
     let rows = Uint32Array.from({ length: count }, (_, row) => row), spare = new Uint32Array(count);
     let runs = [0];
     for (let i = 1; i < count; i++) if (keys[i]! < keys[i - 1]!) runs.push(i);
@@ -210,4 +213,12 @@ export class SymbolTable {
   }
 }
 
-const DOT = 0x2e;
+function columns(rows: number, nameBytes: number): Columns {
+  return {
+    addresses: new Float64Array(rows),
+    names: new Uint32Array(rows),
+    hashes: new Uint32Array(rows),
+    modules: new Uint16Array(rows),
+    blob: new Uint8Array(nameBytes),
+  };
+}

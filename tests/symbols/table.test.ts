@@ -1,10 +1,18 @@
 import { describe, expect, test } from "bun:test";
+import { hashText } from "../../lib/name_index.ts";
 import { fromLow48, low48, low48Of, SymbolTable, symbolText } from "../../lib/symbols/table.ts";
 
 function table(rows: [low: number, name: string, module?: string][]): SymbolTable {
   const out = new SymbolTable();
   for (const [low, name, module] of rows) {
-    out.add(Buffer.from(name), 0, name.length, low, module === undefined ? 0 : out.moduleNumber(module));
+    const { addresses, names, hashes, modules, blob } = out.reserve(1, name.length + 1);
+    const row = out.size, start = out.blobEnd;
+    addresses[row] = low;
+    names[row] = start;
+    hashes[row] = hashText(name);
+    modules[row] = module === undefined ? 0 : out.moduleNumber(module);
+    blob.set(Buffer.from(name), start);
+    out.commit(row + 1, start + name.length + 1);
   }
   return out;
 }
