@@ -34,7 +34,7 @@ export function addLines(table: SymbolTable, lines: Uint8Array, shape: LineShape
   const rows = Math.ceil(end / (MIN_LINE_BYTES + (address ? 2 : 0) + (hasLetter ? 2 : 0)));
   const { addresses, names, hashes, modules, blob } = table.reserve(rows, end + 1);
   let row = table.size, to = table.blobEnd, at = 0;
-  let module = 0, moduleStart = 0, moduleEnd = 0; // the last module seen, and its name's bytes
+  const moduleAt = moduleReader(table, lines);
 
   while (at < end) {
     let lowWord = 0, highWord = 0, good = true;
@@ -66,16 +66,7 @@ export function addLines(table: SymbolTable, lines: Uint8Array, shape: LineShape
         names[row] = start;
         hashes[row] = hash;
         modules[row] = 0;
-        if (lines[at] !== NEWLINE && lines[at + 1] === OPEN) {
-          const first = at += 2;
-          while (at < end && lines[at] !== CLOSE && lines[at] !== NEWLINE) at++;
-          if (!same(lines, first, at, moduleStart, moduleEnd)) {
-            module = table.moduleNumber(Buffer.from(lines.subarray(first, at)).toString("latin1"));
-            moduleStart = first;
-            moduleEnd = at;
-          }
-          modules[row] = module;
-        }
+        if (lines[at] !== NEWLINE && lines[at + 1] === OPEN) modules[row] = moduleAt(at + 2);
         row++;
         blob[to++] = 0;
       }
@@ -89,6 +80,21 @@ export function addLines(table: SymbolTable, lines: Uint8Array, shape: LineShape
 function startsWith(bytes: Uint8Array, at: number, prefix: Uint8Array): boolean {
   for (let i = 0; i < prefix.length; i++) if (bytes[at + i] !== prefix[i]) return false;
   return true;
+}
+
+/** Gives the number of the module whose name starts at a byte of `lines` and ends with "]". */
+function moduleReader(table: SymbolTable, lines: Uint8Array): (start: number) => number {
+  let number = 0, lastStart = 0, lastEnd = 0; // modules come in runs: mostly it is the one before
+  return (start) => {
+    let at = start;
+    while (at < lines.length && lines[at] !== CLOSE && lines[at] !== NEWLINE) at++;
+    if (!same(lines, start, at, lastStart, lastEnd)) {
+      number = table.moduleNumber(Buffer.from(lines.subarray(start, at)).toString("latin1"));
+      lastStart = start;
+      lastEnd = at;
+    }
+    return number;
+  };
 }
 
 function same(bytes: Uint8Array, start: number, end: number, otherStart: number, otherEnd: number): boolean {
