@@ -9,7 +9,7 @@ const path = "/sys/kernel/btf/vmlinux";
 /** BTF of the kernel itself came with Linux 5.2. */
 export const hasKernelBtf = existsSync(path);
 
-export const ENUM = 6, FUNC = 12, VAR = 14;
+export const ENUM = 6, TYPEDEF = 8, FUNC = 12, VAR = 14;
 
 export interface KernelType {
   readonly id: number;

@@ -69,11 +69,11 @@ class Bump {
   rewind(chunk: number, offset: number): void {
     this.chunk = chunk;
     this.offset = offset;
-    const last = this.#chunks.at(-1);
-    if (last !== undefined && this.#chunks.length - 1 > chunk && last.buffer.byteLength > keptBytes) {
-      this.#chunks.pop();
-      releasePages(last.address, last.buffer);
-      this.rewind(chunk, offset);
+    for (let index = this.#chunks.length - 1; index > chunk; index--) {
+      const { address, buffer } = this.#chunks[index] as Chunk;
+      if (buffer.byteLength <= keptBytes) continue;
+      this.#chunks.splice(index, 1);
+      releasePages(address, buffer);
     }
   }
 }

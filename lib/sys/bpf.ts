@@ -112,11 +112,7 @@ export class MapElement {
     this.key = allocate(keyBytes);
     this.value = allocate(valueBytes);
     this.#attr = allocate(mapElemAttr.size);
-    mapElemAttr.encode(this.#attr.view, 0, {
-      map_fd,
-      key: address(this.key),
-      value: address(this.value),
-    });
+    mapElemAttr.encode(this.#attr.view, 0, { map_fd, key: address(this.key) });
   }
 
   /** Fills `value` with what is at `key`; false: nothing there. */
@@ -135,7 +131,9 @@ export class MapElement {
   }
 
   #call(command: Command, flags: number, no: string): boolean {
-    mapElemAttr.encode(this.#attr.view, 0, { flags: BigInt(flags) });
+    // a deletion with a value is EINVAL
+    const value = command === "BPF_MAP_DELETE_ELEM" ? 0n : address(this.value);
+    mapElemAttr.encode(this.#attr.view, 0, { value, flags: BigInt(flags) });
     const result = tryBpf(command, this.#attr);
     if (result >= 0) return true;
     if (-result === errno[no]) return false;
@@ -587,8 +585,10 @@ export interface LinkCreate {
   /** Linux 5.18 */
   readonly kprobe_multi?: {
     readonly flags?: number;
-    /** addresses of function entries */
-    readonly addrs: BigUint64Array;
+    /** names of functions; either these or addresses. Slower, and each name has to be unique */
+    readonly syms?: readonly string[];
+    /** entries of functions */
+    readonly addrs?: BigUint64Array;
     readonly cookies?: BigUint64Array;
   };
   /** Linux 6.0 */
@@ -599,15 +599,18 @@ export interface LinkCreate {
 export function bpfLinkCreate({ perf_event, kprobe_multi, tracing, ...common }: LinkCreate): number {
   using memory = scope();
   if (kprobe_multi !== undefined) {
-    const { flags = 0, addrs, cookies } = kprobe_multi;
-    if (cookies !== undefined && cookies.length !== addrs.length) {
-      throw new RangeError(`${cookies.length} cookies for ${addrs.length} addresses`);
+    const { flags = 0, syms, addrs, cookies } = kprobe_multi;
+    const cnt = (syms ?? addrs ?? []).length;
+    if (cookies !== undefined && cookies.length !== cnt) {
+      throw new RangeError(`${cookies.length} cookies for ${cnt} functions`);
     }
+    const names = syms?.map((name) => BigInt(memory.string(name).address));
     return bpfFd("BPF_LINK_CREATE", memory, linkCreateAttr.kprobe_multi, {
       ...common,
       kprobe_flags: flags,
-      cnt: addrs.length,
-      addrs: address(memory.copy(addrs)),
+      cnt,
+      syms: address(names === undefined ? undefined : memory.copy(BigUint64Array.from(names))),
+      addrs: address(addrs === undefined ? undefined : memory.copy(addrs)),
       cookies: address(cookies === undefined ? undefined : memory.copy(cookies)),
     });
   }
