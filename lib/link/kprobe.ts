@@ -19,13 +19,21 @@ export interface ChosenKprobes<T extends KprobeTarget> {
 /**
  * Kprobe events if tracefs lets us, else the kprobe PMU.
  *
+ * @param recordAddresses the targets' addresses are those of ftrace's records (Selection.recordAddresses)
  * @throws {UnsupportedError} neither is to be had
  */
-export function openKprobes<T extends KprobeTarget>(): ChosenKprobes<T> {
+export function openKprobes<T extends KprobeTarget>(
+  { recordAddresses = false }: { recordAddresses?: boolean } = {},
+): ChosenKprobes<T> {
   try {
     const control = openTracefs();
     return {
-      backend: new KprobeEvents<T>({ control, perf: tracepointEvents, livepatched: livepatchedFunctions() }),
+      backend: new KprobeEvents<T>({
+        control,
+        perf: tracepointEvents,
+        livepatched: livepatchedFunctions(),
+        recordAddresses,
+      }),
       fallback: undefined,
       sweepDeadOwners: () => void sweepDeadOwners(control),
     };

@@ -1,9 +1,9 @@
 /** What every way of attaching classic kprobes has in common, for the one who calls it. */
 
-import type { ProbedFunction } from "./probe_place.ts";
-
 /** A function to probe. Callers add what they want to know of it when it fires. */
-export interface KprobeTarget extends ProbedFunction {
+export interface KprobeTarget {
+  /** its first byte, or its ftrace record (recordAddresses) */
+  readonly address: bigint;
   /** as in kallsyms, for messages */
   readonly name: string;
   /** absent: the kernel itself */

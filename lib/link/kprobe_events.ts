@@ -21,7 +21,7 @@ import type {
 import { lock } from "./lock.ts";
 import { formatOwner, ourselves } from "./owner.ts";
 import { formatDefinition } from "./probe_definition.ts";
-import { firstPlace, nextPlace } from "./probe_place.ts";
+import { firstPlace, nextPlace, type PlaceRules } from "./probe_place.ts";
 import { sweepAtExit } from "./sweep.ts";
 import type { ProbeControl } from "./tracefs.ts";
 
@@ -48,6 +48,8 @@ export interface KprobeEventsParts {
   readonly perf: TracepointEvents;
   /** functions that a livepatch redirects: a probe behind their nop would never fire */
   readonly livepatched?: ReadonlySet<string>;
+  /** addresses of targets are those of ftrace's records */
+  readonly recordAddresses?: boolean;
   readonly group?: string;
   readonly arch?: string;
   /** who deletes the definitions at exit */
@@ -60,7 +62,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
   readonly #control: ProbeControl;
   readonly #perf: TracepointEvents;
   readonly #livepatched: ReadonlySet<string>;
-  readonly #arch: string;
+  readonly #rules: PlaceRules;
   readonly #sweep: NonNullable<KprobeEventsParts["sweep"]>;
   readonly #probes = new Map<bigint, T>();
   readonly #open: Disposable[] = [];
@@ -71,7 +73,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
     this.#perf = parts.perf;
     this.#livepatched = parts.livepatched ?? new Set();
     this.group = parts.group ?? formatOwner(ourselves());
-    this.#arch = parts.arch ?? process.arch;
+    this.#rules = { arch: parts.arch ?? process.arch, recordAddresses: parts.recordAddresses ?? false };
     this.#sweep = parts.sweep ?? sweepAtExit;
   }
 
@@ -129,8 +131,8 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
 
   /** Tries the places of a function in turn; the errno's name when the kernel refused them all. */
   #define(event: string, target: T): string | undefined {
-    let place: bigint | undefined = firstPlace(target, this.#arch, this.#livepatched.has(target.name));
-    for (;;) {
+    const rules = this.#rules, { address, name } = target;
+    for (let place = firstPlace(address, rules, this.#livepatched.has(name));;) {
       const definition = { group: this.group, event, address: place, index: probeCount++ };
       const code = this.#control.write(formatDefinition(definition));
       if (code === undefined) {
@@ -138,8 +140,9 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
         this.#probes.set(place, target);
         return undefined;
       }
-      place = nextPlace(target, place, code);
-      if (place === undefined) return code;
+      const next = nextPlace(address, rules, place, code);
+      if (next === undefined) return code;
+      place = next;
     }
   }
 

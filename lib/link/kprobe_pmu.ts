@@ -6,9 +6,11 @@
  * fds are the limit. At exit a helper inherits the fds: our own close returns at once, and the kernel takes
  * the probes down, which still run the program meanwhile, when the helper ends. That can take minutes.
  */
-import { closeSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import { UnsupportedError } from "../errors.ts";
+import type { OwnedFd } from "../sys/fd.ts";
+import { getrlimit, RLIMIT_NOFILE } from "../sys/process.ts";
 import { spawnHelper } from "./helper.ts";
 import type {
   AttachFailure,
@@ -21,8 +23,8 @@ import type {
 
 /** Opens perf events of the kprobe PMU; tests put a model in its place. */
 export interface PmuEvents {
-  /** The fd of a probe at `address` that runs `program`, or the errno's name. */
-  open(pmuType: number, address: bigint, program: number): number | string;
+  /** A probe at `address` that runs `program`, or the errno's name. */
+  open(pmuType: number, address: bigint, program: number): OwnedFd | string;
 }
 
 /** fds that the rest of the program may still want: ring buffer, maps, files, the helper's pipes. */
@@ -48,16 +50,10 @@ export function kprobePmuType(
   }
 }
 
-/** Soft limit of open files in /proc/self/limits; "unlimited" is Infinity. */
-export function parseOpenFilesLimit(limits: string): number {
-  const soft = /^Max open files\s+(\S+)/m.exec(limits)?.[1];
-  return soft === "unlimited" ? Infinity : Number(soft ?? 1024);
-}
-
 /** How many probes our fds allow. */
 export function probeAllowance(): number {
-  const limit = parseOpenFilesLimit(readFileSync("/proc/self/limits", "latin1"));
-  return Math.max(0, limit - readdirSync("/proc/self/fd").length - spareFds);
+  const { soft } = getrlimit(RLIMIT_NOFILE);
+  return Math.max(0, Number(soft) - readdirSync("/proc/self/fd").length - spareFds);
 }
 
 export interface KprobePmuParts {
@@ -65,7 +61,6 @@ export interface KprobePmuParts {
   readonly pmuType: number;
   /** at most so many probes */
   readonly allowance: number;
-  readonly close?: (fd: number) => void;
   /** starts a process that holds the fds and ends */
   readonly spawn?: (words: string[], fds: number[]) => void;
   readonly pid?: number;
@@ -75,10 +70,10 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
   readonly name = "kprobe PMU";
   readonly #parts: Required<KprobePmuParts>;
   readonly #probes = new Map<bigint, T>();
-  #fds: number[] = [];
+  readonly #events: OwnedFd[] = [];
 
   constructor(parts: KprobePmuParts) {
-    this.#parts = { close: closeSync, spawn: spawnHelper, pid: process.pid, ...parts };
+    this.#parts = { spawn: spawnHelper, pid: process.pid, ...parts };
   }
 
   get probes(): ReadonlyMap<bigint, T> {
@@ -91,13 +86,13 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
     options: AttachOptions<T> = {},
   ): Promise<AttachResult<T>> {
     const total = batches.reduce((sum, batch) => sum + batch.length, 0);
-    const failed: AttachFailure<T>[] = [], before = this.#fds.length;
+    const failed: AttachFailure<T>[] = [], before = this.#events.length;
     let done = 0;
     for (const [number, batch] of batches.entries()) {
       for (const target of batch) {
         await turn(); // each takes longer than a turn costs
         if (options.signal?.aborted === true) {
-          return { attached: this.#fds.length - before, failed, interrupted: true };
+          return { attached: this.#events.length - before, failed, interrupted: true };
         }
         const code = this.#attach(target, programs);
         if (code !== undefined) {
@@ -106,9 +101,9 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
         }
         options.onProgress?.(++done, total);
       }
-      options.onBatch?.(number, this.#fds.length - before);
+      options.onBatch?.(number, this.#events.length - before);
     }
-    return { attached: this.#fds.length - before, failed, interrupted: false };
+    return { attached: this.#events.length - before, failed, interrupted: false };
   }
 
   #attach(target: T, programs: ReadonlyMap<number, number>): string | undefined {
@@ -116,11 +111,11 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
     if (program === undefined) {
       throw new RangeError(`${target.name}: no program takes the packet from argument ${target.argument}`);
     }
-    if (this.#fds.length >= this.#parts.allowance) return "EMFILE";
+    if (this.#events.length >= this.#parts.allowance) return "EMFILE";
     this.#probes.set(target.address, target);
-    const fd = this.#parts.perf.open(this.#parts.pmuType, target.address, program);
-    if (typeof fd === "string") return fd;
-    this.#fds.push(fd);
+    const event = this.#parts.perf.open(this.#parts.pmuType, target.address, program);
+    if (typeof event === "string") return event;
+    this.#events.push(event);
     return undefined;
   }
 
@@ -129,7 +124,7 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
 
   /** Hands the fds to a helper; as process 1 of a container, or without one, closes them here. */
   async release({ say }: ReleaseOptions): Promise<void> {
-    const fds = this.#fds;
+    const fds = this.#events.map(({ fd }) => fd);
     if (fds.length === 0) return;
     if (this.#parts.pid !== 1) {
       try {
@@ -146,6 +141,6 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
 
   /** Closes what is left: quick while a helper holds the same fds, minutes otherwise. */
   [Symbol.dispose](): void {
-    for (const fd of this.#fds.splice(0)) this.#parts.close(fd);
+    for (const event of this.#events.splice(0)) event[Symbol.dispose]();
   }
 }

@@ -1,28 +1,34 @@
 /**
  * Where in a function a kprobe goes. Pure.
  *
- *     x86-64   [endbr64 4]  call __fentry__ / nop 5   push ...
- *              ^entry       ^ftrace record            ^behind the nop
+ *     x86-64   [endbr64]  call __fentry__ or 5-byte nop   push ...
+ *              entry      ftrace record                   behind the nop
+ *     arm64    [bti c]    mov x9, lr or nop   bl or nop   stp ...
+ *              entry      before the record   ftrace record
  *
- * A probe at the entry rides on ftrace: 6 to 9 ms to arm and as much to disarm, each. Behind the nop it is a
- * plain breakpoint that the kernel soon turns into a jump, and registers and stack are still those of the
- * entry. Elsewhere than on x86-64 there is no such cost, and the entry is the place.
+ * On x86-64 a probe on the record rides on ftrace: 6 to 9 ms to arm and as much to disarm, each. Behind the
+ * nop it is a plain breakpoint that the kernel soon turns into a jump, and registers and stack are still
+ * those of the entry. arm64 has no kprobes on ftrace: the record is refused, the instruction before it is
+ * as good as the entry (from source, arch/arm64/kernel/ftrace.c; not measured).
  */
 
-/** The function to be probed, as far as its place is concerned. */
-export interface ProbedFunction {
-  /** the function's first byte */
-  readonly address: bigint;
-  /** the address in its ftrace record (available_filter_functions_addrs, Linux 6.5), if known */
-  readonly ftraceAddress?: bigint;
+/** What the addresses of functions mean here. */
+export interface PlaceRules {
+  readonly arch: string;
+  /** they are those of ftrace's records (available_filter_functions_addrs), else those of the symbols */
+  readonly recordAddresses: boolean;
 }
 
-const nopBytes = 5n, endbrBytes = 4n;
+const nopBytes = 5n, endbrBytes = 4n, arm64InsnBytes = 4n;
 
 /** The first place to try. `entryOnly` is for livepatched functions, which leave before the nop ends. */
-export function firstPlace(target: ProbedFunction, arch: string, entryOnly = false): bigint {
-  if (arch !== "x64" || entryOnly) return target.address;
-  return (target.ftraceAddress ?? target.address) + nopBytes;
+export function firstPlace(
+  address: bigint,
+  { arch, recordAddresses }: PlaceRules,
+  entryOnly = false,
+): bigint {
+  if (arch === "x64") return entryOnly ? address : address + nopBytes;
+  return recordAddresses ? address - arm64InsnBytes : address;
 }
 
 /**
@@ -32,21 +38,16 @@ export function firstPlace(target: ProbedFunction, arch: string, entryOnly = fal
  * bytes on right; in other functions it may well be accepted, some instructions too late. Whatever else is
  * refused (a jump label at that very place, a blacklisted range) gets its last chance at the entry.
  */
-export function nextPlace(target: ProbedFunction, place: bigint, code: string): bigint | undefined {
-  if (place === target.address || retryIsUseless.has(code)) return undefined;
-  const behindNop = target.address + nopBytes;
-  if (code === "EILSEQ" && target.ftraceAddress === undefined && place === behindNop) {
-    return behindNop + endbrBytes;
-  }
-  return target.address;
+export function nextPlace(
+  address: bigint,
+  { arch, recordAddresses }: PlaceRules,
+  place: bigint,
+  code: string,
+): bigint | undefined {
+  if (arch !== "x64" || place === address || isFinal.has(code)) return undefined;
+  if (code === "EILSEQ" && !recordAddresses && place === address + nopBytes) return place + endbrBytes;
+  return address;
 }
 
 /** Refusals that do not depend on the place. */
-const retryIsUseless: ReadonlySet<string> = new Set([
-  "EEXIST",
-  "ENOMEM",
-  "EPERM",
-  "EACCES",
-  "ENOSPC",
-  "EBADF",
-]);
+const isFinal: ReadonlySet<string> = new Set(["EEXIST", "ENOMEM", "EPERM", "EACCES", "ENOSPC", "EBADF"]);

@@ -3,11 +3,12 @@
  *
  * Nothing is mounted and no setting of the machine is touched; where tracefs is missing we say what to do.
  */
-import { closeSync, constants, existsSync, openSync, readFileSync } from "node:fs";
+import { constants, existsSync, openSync, readFileSync } from "node:fs";
 import { UnsupportedError } from "../errors.ts";
 import { scope } from "../sys/arena.ts";
 import { errnoName } from "../sys/errno.ts";
-import { isErrno, kernelError, trySyscall } from "../sys/ffi.ts";
+import { flock, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, OwnedFd } from "../sys/fd.ts";
+import { trySyscall } from "../sys/ffi.ts";
 
 /** The mount point of today, and the one of kernels and distributions before it. */
 const mountPoints = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -28,8 +29,6 @@ export interface ProbeControl extends Disposable {
   tryLock(name: LockName, mode: LockMode): boolean;
   unlock(name: LockName): void;
 }
-
-const LOCK_SH = 1, LOCK_EX = 2, LOCK_NB = 4, LOCK_UN = 8;
 
 /** Files of tracefs that flock(2) is used on; both are there whenever the first is. */
 const lockFiles: Readonly<Record<LockName, string>> = { probes: "kprobe_events", sweeper: "kprobe_profile" };
@@ -52,9 +51,9 @@ export function findTracefs(exists: (path: string) => boolean = existsSync): str
  * Opens `kprobe_events` for adding. O_TRUNC would delete every probe of the machine, so neither it nor
  * anything that implies it (`writeFile`) may ever be used here.
  */
-function openForCommands(path: string): number {
+function openForCommands(path: string): OwnedFd {
   try {
-    return openSync(path, constants.O_WRONLY | constants.O_APPEND);
+    return new OwnedFd(openSync(path, constants.O_WRONLY | constants.O_APPEND));
   } catch (cause) {
     const code = String((cause as { code?: unknown }).code);
     throw new UnsupportedError(`Cannot define kprobe events: open ${path}: ${code}`, {
@@ -72,8 +71,8 @@ const hints: Readonly<Record<string, string>> = {
 
 class TracefsControl implements ProbeControl {
   readonly #directory: string;
-  readonly #commands: number;
-  readonly #locks: Partial<Record<LockName, number>> = {};
+  readonly #commands: OwnedFd;
+  readonly #locks: Partial<Record<LockName, OwnedFd>> = {};
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -83,7 +82,7 @@ class TracefsControl implements ProbeControl {
   write(command: string): string | undefined {
     using memory = scope();
     const text = memory.copy(new TextEncoder().encode(command));
-    const result = trySyscall("write", this.#commands, text.address, text.bytes.length);
+    const result = trySyscall("write", this.#commands.fd, text.address, text.bytes.length);
     return result < 0 ? errnoName(-result) : undefined;
   }
 
@@ -96,22 +95,19 @@ class TracefsControl implements ProbeControl {
   }
 
   tryLock(name: LockName, mode: LockMode): boolean {
-    const fd = this.#locks[name] ??= openSync(`${this.#directory}/${lockFiles[name]}`, constants.O_RDONLY);
-    const result = trySyscall("flock", fd, (mode === "shared" ? LOCK_SH : LOCK_EX) | LOCK_NB);
-    if (result >= 0) return true;
-    const error = kernelError("flock", -result, { doing: `Cannot lock ${lockFiles[name]}` });
-    if (isErrno(error, "EAGAIN", "EINTR")) return false;
-    throw error;
+    const path = `${this.#directory}/${lockFiles[name]}`;
+    const { fd } = this.#locks[name] ??= new OwnedFd(openSync(path, constants.O_RDONLY));
+    return flock(fd, (mode === "shared" ? LOCK_SH : LOCK_EX) | LOCK_NB);
   }
 
   unlock(name: LockName): void {
-    const fd = this.#locks[name];
-    if (fd !== undefined) trySyscall("flock", fd, LOCK_UN);
+    const lock = this.#locks[name];
+    if (lock !== undefined) flock(lock.fd, LOCK_UN);
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#commands);
-    for (const fd of Object.values(this.#locks)) closeSync(fd);
+    this.#commands[Symbol.dispose]();
+    for (const lock of Object.values(this.#locks)) lock[Symbol.dispose]();
   }
 }
 

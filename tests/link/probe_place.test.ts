@@ -1,21 +1,22 @@
 import { expect, test } from "bun:test";
 import { firstPlace, nextPlace } from "../../lib/link/probe_place.ts";
 
-const entry = 0x1000n;
-
-/** Offsets from the entry in the order in which they are tried when the kernel answers with these codes. */
-function places(codes: string[], arch = "x64", ftraceAddress?: bigint, entryOnly = false): number[] {
-  const target = { address: entry, ...(ftraceAddress === undefined ? {} : { ftraceAddress }) };
-  const tried: number[] = [];
-  let place: bigint | undefined = firstPlace(target, arch, entryOnly);
-  for (const code of [...codes, undefined]) {
+/** Offsets from the address in the order in which they are tried when the kernel answers with these codes. */
+function places(
+  codes: string[],
+  { arch = "x64", recordAddresses = false, entryOnly = false } = {},
+): number[] {
+  const address = 0x1000n, rules = { arch, recordAddresses }, tried: number[] = [];
+  let place: bigint | undefined = firstPlace(address, rules, entryOnly);
+  for (const code of [...codes, ""]) {
     if (place === undefined) break;
-    tried.push(Number(place - entry));
-    if (code === undefined) break;
-    place = nextPlace(target, place, code);
+    tried.push(Number(place - address));
+    place = nextPlace(address, rules, place, code);
   }
-  return tried;
+  return tried.slice(0, codes.length + 1);
 }
+
+const records = { recordAddresses: true };
 
 test.each<[what: string, tried: number[], offsets: number[]]>([
   ["accepted behind the nop", places([]), [5]],
@@ -25,12 +26,11 @@ test.each<[what: string, tried: number[], offsets: number[]]>([
   ["a jump label behind the nop", places(["EINVAL"]), [5, 0]],
   ["refused everywhere", places(["EINVAL", "EINVAL"]), [5, 0]],
   ["no place would help", places(["ENOMEM"]), [5]],
-  ["record known, no endbr64", places([], "x64", entry), [5]],
-  ["record known, endbr64", places([], "x64", entry + 4n), [9]],
-  ["record known, refused", places(["EILSEQ", "EINVAL"], "x64", entry + 4n), [9, 0]],
-  ["livepatched", places(["EINVAL"], "x64", entry, true), [0]],
-  ["arm64", places(["EINVAL"], "arm64"), [0]],
-  ["arm64, record known", places([], "arm64", entry + 4n), [0]],
+  ["record", places([], records), [5]],
+  ["record, refused behind it", places(["EILSEQ", "EINVAL"], records), [5, 0]],
+  ["livepatched", places(["EINVAL"], { entryOnly: true }), [0]],
+  ["arm64", places(["EINVAL"], { arch: "arm64" }), [0]],
+  ["arm64, record", places(["EINVAL"], { arch: "arm64", ...records }), [-4]],
 ])("%s", (_, tried, offsets) => {
   expect(tried).toEqual(offsets);
 });

@@ -1,10 +1,10 @@
 /**
- * Attaches classic kprobes to the functions of a list and counts what fires, until SIGINT or SIGTERM. Run in
+ * Attaches classic kprobes to all functions that take an skb, or the first LIMIT of them, and counts what fires, until SIGINT or SIGTERM. Run in
  * a virtual machine by kprobe_backend.sh, as a compiled program, since the helper starts this file again.
  *
- *     kprobe_backend NAMES [LIMIT]      NAMES: lines of "ARGUMENT NAME"; one JSON object a line on stdout
+ *     kprobe_backend [LIMIT]      one JSON object a line on stdout
  */
-import { readFileSync, writeFileSync, writeSync } from "node:fs";
+import { writeFileSync, writeSync } from "node:fs";
 import type { MapSpec, ProgramSpec } from "../../asm/code.ts";
 import { label } from "../../asm/code.ts";
 import {
@@ -29,10 +29,15 @@ import {
   sub,
 } from "../../asm/insn.ts";
 import { u64 } from "../../asm/layout.ts";
+import { BPF_MAP_TYPE_HASH, BPF_PROG_TYPE_KPROBE } from "../../asm/uapi.ts";
 import { helperWords } from "../../lib/link/helper.ts";
 import { openKprobes, runHelper } from "../../lib/link/kprobe.ts";
 import type { KprobeTarget } from "../../lib/link/kprobe_backend.ts";
-import { mapCreate, mapEntries, progLoad, raiseLimits } from "./raw_bpf.ts";
+import { loadKernelBtf } from "../../lib/btf/load.ts";
+import { Maps } from "../../lib/maps/maps.ts";
+import { raiseOpenFiles } from "../../lib/sys/process.ts";
+import { loadProgram } from "../../lib/sys/program.ts";
+import { readFunctionSources, selectFunctions } from "../../lib/trace/functions.ts";
 
 /** On the way of nearly every packet: attached first. */
 const mainPath = new Set(
@@ -45,14 +50,14 @@ const mainPath = new Set(
 );
 
 /** Hits by probe address, from the instruction pointer behind the breakpoint. */
-const hits: MapSpec = { name: "hits", type: 1, keySize: 8, valueSize: 8, maxEntries: 8192 };
+const hits: MapSpec = { name: "hits", type: BPF_MAP_TYPE_HASH, keySize: 8, valueSize: 8, maxEntries: 8192 };
 
 /** kprobe: counts by address. Offset of pt_regs.ip on x86-64. */
 function countProgram(): ProgramSpec {
   const first = label("first");
   return {
     name: "count",
-    type: 2,
+    type: BPF_PROG_TYPE_KPROBE,
     license: "GPL",
     code: [
       ldx(r6, at(r1, 128, u64)),
@@ -85,50 +90,19 @@ function say(facts: Record<string, unknown>): void {
   writeSync(1, `${JSON.stringify(facts)}\n`);
 }
 
-/** The functions of the list that have exactly one text symbol. */
-function readTargets(names: string, limit: number): KprobeTarget[] {
-  const wanted = new Map(
-    names.trim().split("\n").map((line) => line.split(" ") as [string, string]).map((
-      [n, name],
-    ) => [name, Number(n)]),
-  );
-  const found = new Map<string, bigint[]>();
-  for (const line of readFileSync("/proc/kallsyms", "latin1").split("\n")) {
-    const [address, type, name, module] = line.split(/\s/);
-    if (!module && /^[tTwW]$/.test(type ?? "") && wanted.has(name as string)) {
-      found.set(name as string, [...found.get(name as string) ?? [], BigInt(`0x${address}`)]);
-    }
-  }
-  const records = new Map<string, bigint>();
-  try {
-    const text = readFileSync("/sys/kernel/tracing/available_filter_functions_addrs", "latin1");
-    for (const line of text.split("\n")) {
-      const [address, name, module] = line.split(" ");
-      if (!module) records.set(name as string, BigInt(`0x${address}`));
-    }
-  } catch {
-    // before 6.5
-  }
-  const targets: KprobeTarget[] = [];
-  for (const [name, addresses] of found) {
-    if (records.size > 0 && !records.has(name)) continue;
-    for (const address of addresses) {
-      const ftraceAddress = addresses.length === 1 && process.env["NO_RECORDS"] === undefined
-        ? records.get(name)
-        : undefined;
-      targets.push({
-        address,
-        name,
-        argument: wanted.get(name) as number,
-        ...(ftraceAddress === undefined ? {} : { ftraceAddress }),
-      });
-    }
-  }
-  const main = targets.filter(({ name }) => mainPath.has(name));
-  return [...main, ...targets.filter(({ name }) => !mainPath.has(name))].slice(0, limit);
+/** The main path's functions first, then the others. */
+function readTargets(limit: number): { targets: KprobeTarget[]; recordAddresses: boolean } {
+  const sources = readFunctionSources({
+    kernel: loadKernelBtf(),
+    useFtrace: process.env["FTRACE_LIST"] !== "no",
+  });
+  const { functions, recordAddresses } = selectFunctions(sources);
+  const main = functions.filter(({ name }) => mainPath.has(name));
+  const targets = [...main, ...functions.filter(({ name }) => !mainPath.has(name))].slice(0, limit);
+  return { targets, recordAddresses };
 }
 
-async function run(list: string, limit: number): Promise<void> {
+async function run(limit: number): Promise<void> {
   const execAt = Date.now() - performance.now();
   const since = () => Math.round(Date.now() - execAt);
   const stop = new AbortController();
@@ -141,11 +115,11 @@ async function run(list: string, limit: number): Promise<void> {
       stop.abort();
     });
   }
-  raiseLimits();
-  const targets = readTargets(readFileSync(list, "utf8"), limit), selectedMs = since();
-  const map = mapCreate(hits);
-  const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, progLoad(countProgram(), new Map([[hits, map]]))]));
-  const { backend, fallback, sweepDeadOwners } = openKprobes();
+  raiseOpenFiles(65536);
+  const { targets, recordAddresses } = readTargets(limit), selectedMs = since();
+  using maps = new Maps();
+  const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, loadProgram(countProgram(), { maps }).fd]));
+  const { backend, fallback, sweepDeadOwners } = openKprobes({ recordAddresses });
   if (fallback !== undefined) say({ fallback: fallback.message, hint: fallback.hint });
   const batches = [targets.slice(0, 40), targets.slice(40)].filter((batch) => batch.length > 0);
 
@@ -173,7 +147,9 @@ async function run(list: string, limit: number): Promise<void> {
     lagMs: Math.round(lagMs),
     failed: result.failed.map(({ target: { name }, code }) => `${name} ${code}`),
     places: Object.fromEntries(
-      [0, 5, 9].map((n) => [n, [...backend.probes].filter(([p, t]) => Number(p - t.address) === n).length]),
+      [-4, 0, 5, 9].map((
+        n,
+      ) => [n, [...backend.probes].filter(([p, t]) => Number(p - t.address) === n).length]),
     ),
   });
   sweepDeadOwners();
@@ -185,7 +161,11 @@ async function run(list: string, limit: number): Promise<void> {
   const closeAt = performance.now();
   backend.close();
   const closedMs = performance.now() - closeAt;
-  const fired = mapEntries(map);
+  const map = maps.get(hits), fired = new Map<bigint, bigint>();
+  for (const key of map.keys()) {
+    const address = new DataView(key.buffer, key.byteOffset).getBigUint64(0, true);
+    fired.set(address, map.lookup(key)?.getBigUint64(0, true) ?? 0n);
+  }
   const unknown = [...fired.keys()].filter((address) => !backend.probes.has(address));
   await backend.release({ say: (sentence) => say({ sentence }), signal: skip.signal });
   say({
@@ -202,5 +182,5 @@ async function run(list: string, limit: number): Promise<void> {
 
 const words = helperWords();
 if (words !== undefined) await runHelper(words);
-else await run(process.argv[2] as string, Number(process.argv[3] ?? Infinity));
+else await run(Number(process.argv[2] ?? Infinity));
 process.exit(0);
