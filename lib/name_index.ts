@@ -5,9 +5,10 @@
  * Names are read as Latin-1, which is ASCII for everything the kernel gives.
  */
 
-const FNV_OFFSET = 0x811c9dc5, FNV_PRIME = 0x01000193;
+/** FNV-1a, 32 bits: `hash = Math.imul(hash ^ byte, FNV_PRIME)` from FNV_OFFSET, read as unsigned. */
+export const FNV_OFFSET = 0x811c9dc5, FNV_PRIME = 0x01000193;
 
-/** FNV-1a of the bytes from `start` to the NUL, or to the end of the blob. */
+/** The hash of the bytes from `start` to the NUL, or to the end of the blob. */
 export function hashBytes(blob: Uint8Array, start: number): number {
   let hash = FNV_OFFSET;
   for (let i = start; i < blob.length; i++) {

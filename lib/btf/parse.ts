@@ -69,19 +69,22 @@ type BtfHeader = Decoded<typeof btfHeader>;
 const btfHeaderLayout = struct("btf_header", { layout_off: u32, layout_len: u32 });
 const btfLayout = struct("btf_layout", { info_sz: u8, elem_sz: u8, flags: u16 });
 
-/** The kinds whose third word is a type id that has to exist. */
-const referring: ReadonlySet<number> = new Set([
-  BTF_KIND.PTR,
-  BTF_KIND.TYPEDEF,
-  BTF_KIND.VOLATILE,
-  BTF_KIND.CONST,
-  BTF_KIND.RESTRICT,
-  BTF_KIND.FUNC,
-  BTF_KIND.FUNC_PROTO,
-  BTF_KIND.VAR,
-  BTF_KIND.DECL_TAG,
-  BTF_KIND.TYPE_TAG,
-]);
+/** 1 for the kinds whose third word is a type id that has to exist. */
+const refers = new Uint8Array(KIND_COUNT);
+for (
+  const name of [
+    "PTR",
+    "TYPEDEF",
+    "VOLATILE",
+    "CONST",
+    "RESTRICT",
+    "FUNC",
+    "FUNC_PROTO",
+    "VAR",
+    "DECL_TAG",
+    "TYPE_TAG",
+  ] as const
+) refers[BTF_KIND[name]] = 1;
 
 /**
  * Reads a blob. 126,000 types of a 5.5 MB vmlinux take about 3 ms.
@@ -119,26 +122,59 @@ export function parseBtf(
   const stringsEnd = (base?.stringsEnd ?? 0) + strings.length;
 
   const index = new Uint32Array(Math.ceil(words.length / RECORD_WORDS));
-  let count = 0;
-  for (let at = 0; at < words.length;) {
-    const id = firstId + count;
-    if (at + RECORD_WORDS > words.length) fail(`type ${id} is cut off`);
-    const info = words[at + 1]!, kind = (info >>> 24) & 0x7f;
-    const once = lengths.once[kind]!, each = lengths.each[kind]!;
-    if (once === UNKNOWN) fail(`type ${id} is of the unknown kind ${kind}`);
-    if (words[at]! >= stringsEnd) fail(`the name of type ${id} lies outside the strings`);
+  const { count, end } = indexRecords(words, index, lengths.once, lengths.each);
+  if (end !== words.length) {
+    const kind = (words[end + 1] ?? 0) >>> 24 & 0x7f, cut = end + RECORD_WORDS > words.length;
+    const known = cut || lengths.once[kind] !== UNKNOWN;
+    fail(`type ${firstId + count} is ${known ? "cut off" : `of the unknown kind ${kind}`}`);
+  }
+  const own = index.slice(0, count), endId = firstId + count;
+  const bad = findBadRecord(words, own, endId, stringsEnd);
+  if (bad !== undefined) {
+    const at = own[bad]!, id = firstId + bad;
+    fail(
+      words[at]! >= stringsEnd
+        ? `the name of type ${id} lies outside the strings`
+        : `type ${id} refers to type ${words[at + 2]}, the last is ${endId - 1}`,
+    );
+  }
+  return new Btf(name, base, words, own, strings);
+}
+
+/**
+ * Fills `index` with the starts of the records; stops before one that is cut off or unknown. This and the
+ * next are functions of their own because a small loop is compiled after fewer rounds.
+ */
+function indexRecords(
+  words: Uint32Array,
+  index: Uint32Array,
+  once: Uint16Array,
+  each: Uint16Array,
+): { count: number; end: number } {
+  let count = 0, at = 0;
+  while (at + RECORD_WORDS <= words.length) {
+    const info = words[at + 1]!, kind = info >>> 24 & 0x7f;
+    const next = at + RECORD_WORDS + once[kind]! + each[kind]! * (info & 0xffffff);
+    if (next > words.length || once[kind] === UNKNOWN) break;
     index[count++] = at;
-    at += RECORD_WORDS + once + each * (info & 0xffffff);
-    if (at > words.length) fail(`type ${id} is cut off`);
+    at = next;
   }
-  const endId = firstId + count;
-  for (let row = 0; row < count; row++) {
+  return { count, end: at };
+}
+
+/** The first record that refers to a type or a name that is not there. */
+function findBadRecord(
+  words: Uint32Array,
+  index: Uint32Array,
+  endId: number,
+  stringsEnd: number,
+): number | undefined {
+  for (let row = 0; row < index.length; row++) {
     const at = index[row]!;
-    if (referring.has((words[at + 1]! >>> 24) & 0x7f) && words[at + 2]! >= endId) {
-      fail(`type ${firstId + row} refers to type ${words[at + 2]}, the last is ${endId - 1}`);
-    }
+    if (words[at]! >= stringsEnd) return row;
+    if (refers[words[at + 1]! >>> 24 & 0x7f] === 1 && words[at + 2]! >= endId) return row;
   }
-  return new Btf(name, base, words, index.slice(0, count), strings);
+  return undefined;
 }
 
 function readHeader(data: Uint8Array, fail: (why: string) => never): BtfHeader {
@@ -199,8 +235,10 @@ export class Btf {
   readonly endId: number;
   /** the string offset after the last of this blob */
   readonly stringsEnd: number;
-  readonly #words: Uint32Array;
-  readonly #index: Uint32Array;
+  /** all records, for loops over every type: accessors cost ten times as much while the code is cold */
+  readonly words: Uint32Array;
+  /** by id less firstId: where the record begins in `words` */
+  readonly index: Uint32Array;
   readonly #strings: Uint8Array;
   readonly #stringsStart: number;
   #names: { [group in "functions" | "others"]?: { ids: Uint32Array; index: NameIndex } } = {};
@@ -219,13 +257,13 @@ export class Btf {
     this.endId = this.firstId + index.length;
     this.#stringsStart = base?.stringsEnd ?? 0;
     this.stringsEnd = this.#stringsStart + strings.length;
-    this.#words = words;
-    this.#index = index;
+    this.words = words;
+    this.index = index;
     this.#strings = strings;
   }
 
   #at(id: number): number {
-    const at = this.#index[id - this.firstId];
+    const at = this.index[id - this.firstId];
     if (at === undefined) throw new BtfError(`Cannot find type ${id} in the BTF of ${this.name}`);
     return at;
   }
@@ -233,39 +271,39 @@ export class Btf {
   /** One of BTF_KIND, or a newer one. */
   kind(id: number): Kind {
     if (id < this.firstId) return id === 0 ? BTF_KIND.VOID : this.#older().kind(id);
-    return (this.#words[this.#at(id) + 1]! >>> 24) & 0x7f;
+    return (this.words[this.#at(id) + 1]! >>> 24) & 0x7f;
   }
 
   /** How many members, parameters or enumerators follow. */
   vlen(id: number): number {
     if (id < this.firstId) return id === 0 ? 0 : this.#older().vlen(id);
-    return this.#words[this.#at(id) + 1]! & 0xffffff;
+    return this.words[this.#at(id) + 1]! & 0xffffff;
   }
 
   /** struct, union: members have bitfield sizes. enum: values are signed. fwd: a union. */
   kindFlag(id: number): boolean {
     if (id < this.firstId) return id === 0 ? false : this.#older().kindFlag(id);
-    return this.#words[this.#at(id) + 1]! >>> 31 !== 0;
+    return this.words[this.#at(id) + 1]! >>> 31 !== 0;
   }
 
   /** The third word: bytes of a type that has a size, else the id of the type it refers to. */
   sizeOrType(id: number): number {
     if (id < this.firstId) return id === 0 ? 0 : this.#older().sizeOrType(id);
-    return this.#words[this.#at(id) + 2]!;
+    return this.words[this.#at(id) + 2]!;
   }
 
   /** Word `n` after the three that every record has. */
   word(id: number, n: number): number {
     if (id < this.firstId && id !== 0) return this.#older().word(id, n);
     const at = this.#at(id) + RECORD_WORDS + n;
-    const end = this.#index[id - this.firstId + 1] ?? this.#words.length;
+    const end = this.index[id - this.firstId + 1] ?? this.words.length;
     if (at >= end) throw new BtfError(`Cannot read word ${n} of type ${id} in the BTF of ${this.name}`);
-    return this.#words[at]!;
+    return this.words[at]!;
   }
 
   nameOffset(id: number): number {
     if (id < this.firstId) return id === 0 ? 0 : this.#older().nameOffset(id);
-    return this.#words[this.#at(id)]!;
+    return this.words[this.#at(id)]!;
   }
 
   /** "" for void and for what has no name. */
@@ -315,14 +353,16 @@ export class Btf {
 
   /** Half of vmlinux are functions, which few ask for: the others alone take 3 ms instead of 12. */
   #indexNames(group: "functions" | "others"): { ids: Uint32Array; index: NameIndex } {
-    const ids = new Uint32Array(this.#index.length), hashes = new Uint32Array(this.#index.length);
+    const { words, index, firstId } = this, wantFunctions = group === "functions";
+    const ids = new Uint32Array(index.length), hashes = new Uint32Array(index.length);
     let count = 0;
-    for (let row = 0; row < ids.length; row++) {
-      const at = this.#index[row]!, name = this.#words[at]!;
-      const isFunction = ((this.#words[at + 1]! >>> 24) & 0x7f) === BTF_KIND.FUNC;
-      if (name === 0 || isFunction !== (group === "functions")) continue;
-      ids[count] = this.firstId + row;
-      hashes[count++] = this.#hashAt(name);
+    for (let row = 0; row < index.length; row++) {
+      const at = index[row]!, name = words[at]!;
+      const isFunction = (words[at + 1]! >>> 24 & 0x7f) === BTF_KIND.FUNC;
+      if (name !== 0 && isFunction === wantFunctions) {
+        ids[count] = firstId + row;
+        hashes[count++] = this.#hashAt(name);
+      }
     }
     return { ids, index: new NameIndex(hashes.subarray(0, count)) };
   }
