@@ -30,15 +30,13 @@ export interface Vertex extends Block {
   level: number;
   /** edges that lead here, latest found first */
   incoming: Edge[];
-  /** bit n: vertex n is on every path to this one, itself included */
-  readonly dominators: Uint32Array;
   /** atoms: read before written here; written here; needed at the start; needed after the end */
   used: number;
   defined: number;
   killed: number;
   neededBefore: number;
   neededAfter: number;
-  /** value numbers of the atoms at the end; 0 is unknown */
+  /** value numbers of the atoms at the end */
   readonly values: Int32Array;
   /** value number of what A is compared with */
   operandValue: number;
@@ -54,13 +52,12 @@ export interface Flow {
   levels: Vertex[][];
 }
 
-/** Copies the graph that starts at `root`. `withDominators` reserves the space for them. */
-export function makeFlow(root: Block, withDominators: boolean): Flow {
+/** Copies the graph that starts at `root`. Above `maxDominated` blocks there is no space for dominators. */
+export function makeFlow(root: Block, maxDominated: number): Flow {
   const ids = number(root);
   const count = ids.size;
-  const words = (bits: number) => withDominators ? Math.ceil(bits / 32) : 0;
-  const vertexWords = words(count), edgeWords = words(2 * count);
-  const vertexSets = new Uint32Array(count * vertexWords), edgeSets = new Uint32Array(2 * count * edgeWords);
+  const edgeWords = count <= maxDominated ? Math.ceil(2 * count / 32) : 0;
+  const edgeSets = new Uint32Array(2 * count * edgeWords);
   const values = new Int32Array(count * atomCount);
   const edgeSet = (id: number) => edgeSets.subarray(id * edgeWords, (id + 1) * edgeWords);
 
@@ -77,7 +74,6 @@ export function makeFlow(root: Block, withDominators: boolean): Flow {
       edges,
       level: 0,
       incoming: [],
-      dominators: vertexSets.subarray(id * vertexWords, (id + 1) * vertexWords),
       used: 0,
       defined: 0,
       killed: 0,
@@ -162,18 +158,6 @@ export function findIncoming(flow: Flow): void {
   for (const vertex of flow.vertices) vertex.incoming.reverse();
 }
 
-/** By the levels of the last findLevels, which moved vertices may no longer fit. */
-export function findDominators(flow: Flow): void {
-  for (const vertex of flow.vertices) vertex.dominators.fill(0xffffffff);
-  flow.root.dominators.fill(0);
-  for (const vertex of fromRoot(flow)) {
-    insert(vertex.dominators, vertex.id);
-    if (isReturn(vertex)) continue;
-    intersect(vertex.onTrue!.dominators, vertex.dominators);
-    intersect(vertex.onFalse!.dominators, vertex.dominators);
-  }
-}
-
 export function findEdgeDominators(flow: Flow): void {
   for (const edge of flow.edges) edge.dominators.fill(0xffffffff);
   for (const edge of flow.root.edges) edge.dominators.fill(0);
@@ -184,11 +168,6 @@ export function findEdgeDominators(flow: Flow): void {
       for (const next of vertex[edge.side]!.edges) intersect(next.dominators, edge.dominators);
     }
   }
-}
-
-/** Whether `member` is in a dominator set. */
-export function contains(set: Uint32Array, member: number): boolean {
-  return (set[member >>> 5]! & (1 << (member & 31))) !== 0;
 }
 
 function insert(set: Uint32Array, member: number): void {

@@ -5,76 +5,91 @@ import { aluOps, BPF_ALU, BPF_IMM, BPF_IND, BPF_K, BPF_LD, BPF_LDX } from "../..
 import { BPF_MEM, BPF_ST, BPF_X, sizes } from "../../../asm/opcodes.ts";
 import { jeq, jset, nop, type Statement } from "../graph.ts";
 import { atomA, atomCount, atomX, definedBy, usedBy, type Vertex } from "./flow.ts";
-import { type Changes, progress, unknown, type ValueTable } from "./values.ts";
+import { type Changes, progress, type ValueTable } from "./values.ts";
 
 /** Indexed loads do not wrap: an index that could be a negative number stays out of their constant. */
 const maxIndex = 0x7fffffff;
 
-export function peephole(vertex: Vertex, table: ValueTable, changes: Changes): void {
-  if (vertex.statements.length === 0) return;
+/** @returns whether statements changed */
+export function peephole(vertex: Vertex, table: ValueTable, changes: Changes): boolean {
+  if (vertex.statements.length === 0) return false;
   const live = vertex.statements.filter((one) => one.code !== nop);
-  for (let index = 0; index + 1 < live.length; index++) shortenPair(vertex, live, index, changes);
+  let changed = false;
+  for (let index = 0; index + 1 < live.length; index++) {
+    if (shortenPair(vertex, live, index)) changed = true;
+  }
   const last = vertex.statements.findLast((one) => one.code !== nop);
-  if (last !== undefined) joinWithBranch(vertex, last, table, changes);
+  if (last !== undefined && joinWithBranch(vertex, last, table)) changed = true;
+  if (changed) progress(changes);
   simplifyBranch(vertex, table, changes);
+  return changed;
 }
 
 /** The sequences that start at `live[index]`. */
-function shortenPair(vertex: Vertex, live: readonly Statement[], index: number, changes: Changes): void {
+function shortenPair(vertex: Vertex, live: readonly Statement[], index: number): boolean {
   const one = live[index]!, next = live[index + 1]!;
-  if (one.code === nop) return;
-  // st M[k]; ldx M[k]
   if (one.code === BPF_ST && next.code === (BPF_LDX | BPF_MEM) && one.k === next.k) {
     next.code = BPF_MISC | BPF_TAX;
-    progress(changes);
+    return true;
   }
-  // ld #k; tax
-  if (one.code === (BPF_LD | BPF_IMM) && next.code === (BPF_MISC | BPF_TAX)) {
+  if (one.code !== (BPF_LD | BPF_IMM)) return false;
+  if (next.code === (BPF_MISC | BPF_TAX)) {
     one.code = BPF_LDX | BPF_IMM;
     next.code = BPF_MISC | BPF_TXA;
-    progress(changes);
+    return true;
   }
-  if (one.code === (BPF_LD | BPF_IMM)) foldIndex(vertex, live, index, changes);
+  return foldIndex(vertex, live, index);
 }
 
 /** ld #k; [ldxb 4*([j]&0xf)]; add x; tax; ld [x + m]: the constant belongs into the last load. */
-function foldIndex(vertex: Vertex, live: readonly Statement[], index: number, changes: Changes): void {
-  if ((vertex.neededAfter & (1 << atomX)) !== 0) return;
+function foldIndex(vertex: Vertex, live: readonly Statement[], index: number): boolean {
   const one = live[index]!;
   let at = index + 1;
   if (live[at]?.code === (BPF_LDX | sizes[1].bits | BPF_MSH)) at++;
   const [add, tax, load] = [live[at], live[at + 1], live[at + 2]];
-  if (add?.code !== (BPF_ALU | aluOps.add.bits | BPF_X)) return;
-  if (tax?.code !== (BPF_MISC | BPF_TAX)) return;
-  if (load === undefined || (load.code & 0xe7) !== (BPF_LD | BPF_IND)) return;
-  if (load.k + one.k > maxIndex) return;
+  if (add?.code !== (BPF_ALU | aluOps.add.bits | BPF_X)) return false;
+  if (tax?.code !== (BPF_MISC | BPF_TAX)) return false;
+  if (load === undefined || (load.code & 0xe7) !== (BPF_LD | BPF_IND)) return false;
+  if (load.k + one.k > maxIndex || readsX(vertex, live.slice(at + 3))) return false;
   load.k += one.k;
   one.code = add.code = tax.code = nop;
-  progress(changes);
+  return true;
+}
+
+/** Whether the rest of a block, or what comes after it, uses the X that it starts with. */
+function readsX(vertex: Vertex, rest: readonly Statement[]): boolean {
+  for (const one of [...rest, vertex]) {
+    if ((usedBy(one) & (1 << atomX)) !== 0) return true;
+    if (definedBy(one) === atomX) return false;
+  }
+  return (vertex.neededAfter & (1 << atomX)) !== 0;
 }
 
 /** An equality test of a value that nobody needs afterwards, with the arithmetic right before it. */
-function joinWithBranch(vertex: Vertex, last: Statement, table: ValueTable, changes: Changes): void {
-  if (vertex.code !== jeq || (vertex.neededAfter & (1 << atomA)) !== 0) return;
-  const { sub, and } = aluOps;
-  if (last.code === (BPF_ALU | sub.bits | BPF_X)) {
-    const x = table.constantOf(vertex.values[atomX]!);
-    if (x !== undefined) vertex.k = (vertex.k + x) >>> 0;
-    else if (vertex.k === 0) vertex.code = jeq | BPF_X;
-    else return;
-    last.code = nop;
-    progress(changes);
-  } else if (last.code === (BPF_ALU | sub.bits | BPF_K)) {
-    vertex.k = (vertex.k + last.k) >>> 0;
-    last.code = nop;
-    progress(changes);
-  } else if (last.code === (BPF_ALU | and.bits | BPF_K) && vertex.k === 0) {
-    vertex.k = last.k;
-    vertex.code = jset;
-    last.code = nop;
-    swapExits(vertex);
-    progress(changes);
+function joinWithBranch(vertex: Vertex, last: Statement, table: ValueTable): boolean {
+  if (vertex.code !== jeq || (vertex.neededAfter & (1 << atomA)) !== 0) return false;
+  switch (last.code) {
+    case BPF_ALU | aluOps.sub.bits | BPF_X: {
+      const x = table.constantOf(vertex.values[atomX]!);
+      if (x !== undefined) vertex.k = (vertex.k + x) >>> 0;
+      else if (vertex.k === 0) vertex.code = jeq | BPF_X;
+      else return false;
+      break;
+    }
+    case BPF_ALU | aluOps.sub.bits | BPF_K:
+      vertex.k = (vertex.k + last.k) >>> 0;
+      break;
+    case BPF_ALU | aluOps.and.bits | BPF_K:
+      if (vertex.k !== 0) return false;
+      vertex.k = last.k;
+      vertex.code = jset;
+      swapExits(vertex);
+      break;
+    default:
+      return false;
   }
+  last.code = nop;
+  return true;
 }
 
 function swapExits(vertex: Vertex): void {
@@ -101,7 +116,7 @@ function simplifyBranch(vertex: Vertex, table: ValueTable, changes: Changes): vo
 }
 
 /** Deletes what is written again before it is read, or never read. */
-export function dropDeadStores(vertex: Vertex, changes: Changes): void {
+export function dropDeadStores(vertex: Vertex, table: ValueTable, changes: Changes): void {
   const pending = new Array<Statement | undefined>(atomCount).fill(undefined);
   const readAtoms = (one: Pick<Statement, "code" | "k">) => {
     const atoms = usedBy(one);
@@ -122,7 +137,7 @@ export function dropDeadStores(vertex: Vertex, changes: Changes): void {
   for (const [atom, one] of pending.entries()) {
     if (one === undefined || (vertex.neededAfter & (1 << atom)) !== 0) continue;
     one.code = nop;
-    vertex.values[atom] = unknown;
+    vertex.values[atom] = table.unknown();
     progress(changes);
   }
 }

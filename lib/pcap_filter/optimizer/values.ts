@@ -10,9 +10,6 @@ import { BPF_MEM, BPF_NEG, BPF_ST, BPF_STX, BPF_X, sizes } from "../../../asm/op
 import { nop, type Statement } from "../graph.ts";
 import { atomA, atomX } from "./flow.ts";
 
-/** The value that no analysis knows. It equals nothing, itself included. */
-export const unknown = 0;
-
 const loadConstant = BPF_LD | BPF_IMM;
 /** Indexed loads do not wrap, so an index that could be a negative number stays an index. */
 const maxIndex = 0x7fffffff;
@@ -20,17 +17,22 @@ const maxIndex = 0x7fffffff;
 /** Numbers for values: the same operation on the same values has the same number. */
 export class ValueTable {
   readonly #numbers = new Map<string, number>();
-  readonly #constants: (number | undefined)[] = [undefined];
+  readonly #constants: (number | undefined)[] = [];
+  #lastUnknown = 0;
 
   /** The number of `code` applied to `first` and `second`, which are numbers of values or constants. */
   number(code: number, first: number, second = 0): number {
     const key = `${code} ${first} ${second}`;
     const known = this.#numbers.get(key);
     if (known !== undefined) return known;
-    const fresh = this.#constants.length;
-    this.#constants.push(code === loadConstant ? first : undefined);
-    this.#numbers.set(key, fresh);
-    return fresh;
+    const next = this.#constants.push(code === loadConstant ? first : undefined) - 1;
+    this.#numbers.set(key, next);
+    return next;
+  }
+
+  /** The number of a value that nothing is known about, a negative one. It equals no other. */
+  unknown(): number {
+    return --this.#lastUnknown;
   }
 
   constant(k: number): number {
@@ -138,9 +140,9 @@ export function followStatement(
   }
 }
 
-/** In the second phase an assignment of what is already there is deleted. */
+/** In the second phase an assignment of a known value that is already there is deleted. */
 function assign(one: Statement, values: Int32Array, atom: number, value: number, rewrite: boolean): void {
-  if (rewrite && value !== unknown && values[atom] === value) one.code = nop;
+  if (rewrite && value >= 0 && values[atom] === value) one.code = nop;
   else values[atom] = value;
 }
 
