@@ -12,6 +12,7 @@ import { filterNames } from "../names/files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
+import { releaseMemory } from "../sys/memory.ts";
 import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compilePacketFilter } from "../trace/filter.ts";
@@ -63,6 +64,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   using session = openSession(wanted);
   const { backend } = session;
   for (const remark of session.remarks) log.debug(remark);
+  log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
 
   const interfaces = new InterfaceTable();
   if (options.outputMeta) warnOfNamespaces(interfaces.scan(), log);
@@ -82,6 +84,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   );
   const reading = new Reading(session, printer, writer, options.outputLimitLines, stop);
 
+  releaseMemory();
   log.info("Attaching probes", { via: backend.name });
   await backend.attach({
     signal: stop.signal,
@@ -89,12 +92,14 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
     onProgress: (done, total) => log.progress(done, total, "Attached"),
   });
   for (const remark of backend.remarks) log.warn(remark);
+  log.debug("Attached", { ms: sinceStart() });
   warnOfFailures(backend, options.debug, log);
   if (!stop.signal.aborted) {
     log.info("Attached", { ignored: backend.failures.length });
     log.info("Listening for events..");
     if (options.readyFile !== undefined) writeFileSync(options.readyFile, "");
   }
+  releaseMemory();
   await reading.ended;
 
   log.info(`${reading.reason}, exiting program..`);
@@ -113,6 +118,11 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   const giveUp = new AbortController();
   using _second = onSignals(() => giveUp.abort());
   await backend.release({ say: (sentence) => log.info(sentence), signal: giveUp.signal });
+}
+
+/** ms since the process began. */
+function sinceStart(): number {
+  return Math.round(performance.now());
 }
 
 function warnOfNamespaces(failures: readonly NetnsFailure[], log: Log): void {

@@ -10,6 +10,7 @@ const numbers = {
   geteuid: /*      */ [107, 175],
   getppid: /*      */ [110, 173],
   ioctl: /*        */ [16, 29],
+  madvise: /*      */ [28, 233],
   mmap: /*         */ [9, 222],
   munmap: /*       */ [11, 215],
   perf_event_open: [298, 241],
