@@ -105,7 +105,8 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   log.info(`${reading.reason}, exiting program..`);
   backend.close();
   reading.finish();
-  const { lost, unreadable, missed } = session.counted();
+  const { matched, lost, unreadable, missed } = session.counted();
+  log.debug("Counted in the kernel", { matched, lost, unreadable, missed });
   log.print(summaryText({
     probes: backend.name === "tracepoint" ? "tracepoint" : "function",
     attached: backend.attached,
