@@ -52,6 +52,8 @@ const FAVOURITE_BYTE_ARRAY = "bpf_bprintf_buffers";
 /** A kernel's types, or a module's on top of them. */
 export class BtfTypes implements KernelTypes {
   readonly btf: Btf;
+  /** "struct.path" -> field: programs ask for the same ones again and again */
+  readonly #fields = new Map<string, Field>();
   constructor(btf: Btf) {
     this.btf = btf;
   }
@@ -62,6 +64,13 @@ export class BtfTypes implements KernelTypes {
    * @throws {BtfError} no such struct or member, a pointer on the way, or a bitfield
    */
   field(struct: string, path: string): Field {
+    const key = `${struct}.${path}`;
+    let field = this.#fields.get(key);
+    if (field === undefined) this.#fields.set(key, field = this.#findField(struct, path));
+    return field;
+  }
+
+  #findField(struct: string, path: string): Field {
     const { type, bitOffset, bitSize } = this.member(struct, path);
     if (bitSize !== 0 || bitOffset % 8 !== 0) {
       throw new BtfError(`Cannot read ${struct}.${path} as a field: it is a bitfield of ${bitSize} bits`, {
