@@ -20,6 +20,16 @@ export const kernelTable = [
 export type KernelName = (typeof kernelTable)[number]["kernel"];
 export const kernelNames: readonly KernelName[] = kernelTable.map((row) => row.kernel);
 
+/** Debian's archive has no kernel of this series (any more). */
+export class NoSuchKernel extends Error {
+  override readonly name = "NoSuchKernel";
+  readonly kernel: KernelName;
+  constructor(kernel: KernelName) {
+    super(`Cannot find Linux ${kernel} in Debian's archive: no image package`);
+    this.kernel = kernel;
+  }
+}
+
 /** A kernel that can be booted. */
 export interface Image {
   readonly kernel: KernelName;
@@ -43,7 +53,7 @@ const kernelSuites: readonly Suite[] = [
 ];
 
 /** The kernel from the cache, or from Debian's archive.
- * @throws {Error} the archive has no kernel of this series */
+ * @throws {NoSuchKernel} */
 export function image(kernel: KernelName, say: (line: string) => void): Image {
   const folder = join(cacheFolder, "kernels", kernel);
   if (!existsSync(folder)) download(kernel, folder, say);

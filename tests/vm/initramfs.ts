@@ -112,6 +112,9 @@ export function baseArchive(): string {
   return path;
 }
 
+/** $PWRU_VM_OPTIONS: words for every start of the tracer under test, to try something out. */
+const guestSettings = `TRACER_OPTIONS='${process.env["PWRU_VM_OPTIONS"] ?? ""}'`;
+
 /** One scenario as the guest sees it. */
 export interface Job {
   readonly name: string;
@@ -135,9 +138,10 @@ function jobArchive(jobs: readonly Job[], binary: string): Uint8Array {
     ...tested,
     ...jobs.flatMap((job, index) => {
       const folder = `job/${String(index).padStart(2, "0")}-${job.name}`;
+      const settings = `limit=${job.limitSeconds}\nexport PWRU=${pwru} PEER=${peerPath} ${guestSettings}\n`;
       return [
         file(`${folder}/script.sh`, job.script),
-        file(`${folder}/settings`, `limit=${job.limitSeconds}\nexport PWRU=${pwru} PEER=${peerPath}\n`),
+        file(`${folder}/settings`, settings),
         ...(job.files ?? []).map((path) => copyOf(`${folder}/${basename(path)}`, path)),
       ];
     }),

@@ -4,6 +4,7 @@
 #   stop NAME [SIGNAL [MS]]   sends SIGINT or SIGNAL and waits until it is gone, MS milliseconds at most
 #   run NAME [WORD...]        starts it, waits for its end
 #
+# $TRACER is the binary under test unless a scenario says otherwise; $TRACER_OPTIONS are words for every start.
 # Leaves $OUT/NAME.out, NAME.err and NAME.facts, lines of key=value:
 #   ready_ms   from exec to the ready file         stop_ms    from the signal until the parent has reaped it
 #   status     as the shell sees it                hwm_kib    VmHWM at the time of the signal
@@ -37,7 +38,7 @@ start() {
   now; begin=$NOW
   # Job control: without it the shell makes a background job ignore SIGINT.
   set -m
-  "$TRACER" --ready-file "$ready" "$@" > "$OUT/$name.out" 2> "$OUT/$name.err" &
+  "$TRACER" --ready-file "$ready" ${TRACER_OPTIONS:-} "$@" > "$OUT/$name.out" 2> "$OUT/$name.err" &
   pid_of[$name]=$!
   set +m
   echo "$TRACER $*" > "$OUT/$name.command"
@@ -55,6 +56,8 @@ reap() {
     if [ $(((NOW - begin) / 1000)) -ge $limit_ms ]; then
       fact "$name" gone no
       fact "$name" stop_ms $(((NOW - begin) / 1000))
+      # Where it hangs, thread by thread: $OUT/NAME.stuck
+      head -n 100 /proc/$pid/task/*/{status,stack} > "$OUT/$name.stuck" 2>&1
       return 1
     fi
     nap 0.01
