@@ -57,7 +57,7 @@ describe.skipIf(!found)("pcap-filter corpus", () => {
 
   test("programs after optimisation", () => {
     report("optimised programs", expressions, (row) => text(row.cbpf) === text(rows(compile(row, true))));
-  });
+  }, 60_000);
 
   test("verdicts", () => {
     const byId = new Map(expressions.map((row) => [row.id, row]));
@@ -69,7 +69,7 @@ describe.skipIf(!found)("pcap-filter corpus", () => {
       const decided = (ids: string[]) => ids.filter((packet) => !undecided.has(packet)).join();
       return decided(matching(compile(expression, optimize), expression.dlt)) === decided(match);
     });
-  });
+  }, 60_000);
 
   test("rejected expressions and error texts", () => {
     const invalid = lines<Omit<Expression, "cbpf"> & { error: string }>("invalid.jsonl");
