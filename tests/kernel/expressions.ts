@@ -18,7 +18,7 @@ export const expressions = [
   "tcp[(tcp[12] & 0xf0) >> 2] = 1", "udp[4:2] - 8 > 4", "icmp[icmptype] = icmp-echo", "ether[12:2] = 0x800",
   "ip[2:2] = len - 14", "ip[ip[1]] = 0x45", "ip[8] / ip[1] = 0", "ip[8] % ip[9] = 4", "ip[9] << ip[8] = 0",
   "link[0:4] & 0xffffffff != 0", "tcp[0:2] * 3 + 7 ^ tcp[2:2] | 1 = 3", "-ip[8] & 0xff = 0xc0",
-  "ip[65535] = 0", "ip[0x7fffffff] = 0", "ether[100] = 0", "ether[300:4] = 1", "tcp[tcp[4:4]:2] = 0",
+  "ip[65535] = 0", "ip[0x7fffffff] = 0", "ether[100] = 0", "ether[0xffffffff] = 1", "ether[0xfffff004:4] = 1", "ether[300:4] = 1", "tcp[tcp[4:4]:2] = 0",
   "less 60", "greater 100", "len > 40", "byte 12 = 8",
   "vlan", "vlan 5", "vlan 100 and vlan 5", "tcp port 80 or (vlan and tcp port 80)", "vlan and vlan and udp port 53",
   "mpls", "mpls 1000 and host 1.2.3.4", "mpls and mpls and ip6", "pppoes", "pppoes 7 and udp port 53",
