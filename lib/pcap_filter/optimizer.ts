@@ -6,11 +6,16 @@
  * A step is left out where it would read something else than the original program (see branches.ts and the
  * index folding of peephole.ts); libpcap takes it and then matches other packets.
  */
-import { BPF_X } from "../../asm/opcodes.ts";
+import { usesX } from "../../asm/cbpf.ts";
 import { type Block, nop } from "./graph.ts";
 import { pullUp, shortcut } from "./optimizer/branches.ts";
-import { atomA, atomCount, atomX, findEdgeDominators, findIncoming, findLevels } from "./optimizer/flow.ts";
 import {
+  atomA,
+  atomCount,
+  atomX,
+  findEdgeDominators,
+  findIncoming,
+  findLevels,
   findUses,
   type Flow,
   fromRoot,
@@ -98,7 +103,7 @@ function processVertex(vertex: Vertex, table: ValueTable, rewrite: boolean, chan
     }
     dropDeadStores(vertex, table, changes);
   }
-  vertex.operandValue = (vertex.code & BPF_X) !== 0 ? values[atomX]! : table.constant(vertex.k);
+  vertex.operandValue = usesX(vertex.code) ? values[atomX]! : table.constant(vertex.k);
 }
 
 /** What all ways to `vertex` agree on; a value of its own where they do not. */

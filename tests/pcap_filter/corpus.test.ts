@@ -7,8 +7,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { CbpfInsn } from "../../asm/cbpf.ts";
 import { runCbpf } from "../../asm/cbpf_run.ts";
-import type { LinkType } from "../../lib/pcap_filter/codegen/state.ts";
-import { compileFilter } from "../../lib/pcap_filter/compile.ts";
+import { compileFilter, type LinkType } from "../../lib/pcap_filter/compile.ts";
 import { type Names, noNames, type Service } from "../../lib/pcap_filter/names.ts";
 
 type Row = readonly [code: number, jt: number, jf: number, k: number];

@@ -1,9 +1,8 @@
 /** Messages of refused expressions, and the words that a caret would stand under. */
 import { describe, expect, test } from "bun:test";
 import { FilterSyntaxError } from "../../lib/errors.ts";
-import { compileFilter } from "../../lib/pcap_filter/compile.ts";
+import { compileFilter, type LinkType } from "../../lib/pcap_filter/compile.ts";
 import { noNames } from "../../lib/pcap_filter/names.ts";
-import type { LinkType } from "../../lib/pcap_filter/codegen/state.ts";
 import { maxNesting, maxSourceLength } from "../../lib/pcap_filter/parser.ts";
 
 const names = { ...noNames, service: (name: string) => ({ http: { tcp: 80 }, tftp: { udp: 69 } })[name] };

@@ -6,8 +6,7 @@ import { describe, expect, test } from "bun:test";
 import type { CbpfInsn } from "../../asm/cbpf.ts";
 import { executeCbpf } from "../../asm/cbpf_run.ts";
 import { parseCbpfNumbers } from "../../asm/cbpf_text.ts";
-import type { LinkType } from "../../lib/pcap_filter/codegen/state.ts";
-import { compileFilter } from "../../lib/pcap_filter/compile.ts";
+import { compileFilter, type LinkType } from "../../lib/pcap_filter/compile.ts";
 import { fileNames } from "../../lib/pcap_filter/names_files.ts";
 import { Random, randomExpression, randomPacket } from "./generate.ts";
 

@@ -1,13 +1,17 @@
 /** What a packet carries: abbreviations (`tcp`), `proto`, `protochain`. */
-import { BPF_MISC, BPF_TAX, BPF_TXA } from "../../../asm/cbpf.ts";
-import { aluOps, BPF_ALU, BPF_IMM, BPF_JA, BPF_JMP, BPF_K, BPF_LD } from "../../../asm/opcodes.ts";
-import { BPF_LDX, BPF_MEM, BPF_ST, BPF_X } from "../../../asm/opcodes.ts";
+import { cbpf } from "../../../asm/cbpf.ts";
 import { and, anyOf, compare, jeq, or, type Statement, statement, type Test } from "../graph.ts";
-import { etherTypes, ipProtocols, isoProtocols, linkProtocolNames, serviceAccessPoints } from "../tables.ts";
-import { type Protocol, protocolRow } from "../tables.ts";
+import {
+  etherTypes,
+  ipProtocols,
+  isoProtocols,
+  linkProtocolNames,
+  type Protocol,
+  protocolRow,
+  serviceAccessPoints,
+} from "../tables.ts";
 import { linkType } from "./link.ts";
-import { equals, ip6HeaderSize, load, loadIndexed, networkConstant } from "./load.ts";
-import { ip4PayloadToX } from "./load.ts";
+import { equals, ip4PayloadToX, ip6HeaderSize, load, loadIndexed, networkConstant } from "./load.ts";
 import { checkMaximum, fail, freeWord, invalidQualifier, type State, takeWord } from "./state.ts";
 
 /** Where the fixed headers say what follows them. */
@@ -125,27 +129,26 @@ export function protocolChain(state: State, value: number, over: Protocol | unde
   const word = takeWord(state);
   const carried = linkType(state, over === "ip" ? etherTypes.ip : etherTypes.ip6);
   const at = networkConstant(state);
-  const alu = (op: "add" | "mul", k: number) => statement(BPF_ALU | aluOps[op].bits | BPF_K, k);
-  const end = alu("add", 0);
+  const end = statement(cbpf.add.k, 0);
   const again = (): Statement => {
-    const jump = statement(BPF_JMP | BPF_JA);
+    const jump = statement(cbpf.ja);
     jumps.push(jump);
     return jump;
   };
   const jumps: Statement[] = [];
-  const rememberNext = [loadIndexed(at, 1), statement(BPF_ST, word)];
+  const rememberNext = [loadIndexed(at, 1), statement(cbpf.st, word)];
 
   // Authentication headers count in units of four bytes, and the reference forgets what came before them.
   const authentication = [
     ...rememberNext,
-    statement(BPF_MISC | BPF_TXA),
-    alu("add", 1),
-    statement(BPF_MISC | BPF_TAX),
+    statement(cbpf.txa),
+    statement(cbpf.add.k, 1),
+    statement(cbpf.tax),
     loadIndexed(at, 1),
-    alu("add", 2),
-    alu("mul", 4),
-    statement(BPF_MISC | BPF_TAX),
-    statement(BPF_LD | BPF_MEM, word),
+    statement(cbpf.add.k, 2),
+    statement(cbpf.mul.k, 4),
+    statement(cbpf.tax),
+    statement(cbpf.ldMem, word),
     again(),
     end,
   ];
@@ -157,11 +160,11 @@ export function protocolChain(state: State, value: number, over: Protocol | unde
       { ...rememberNext[0]! },
       { ...rememberNext[1]! },
       loadIndexed(at + 1, 1),
-      alu("add", 1),
-      alu("mul", 8),
-      statement(BPF_ALU | aluOps.add.bits | BPF_X),
-      statement(BPF_MISC | BPF_TAX),
-      statement(BPF_LD | BPF_MEM, word),
+      statement(cbpf.add.k, 1),
+      statement(cbpf.mul.k, 8),
+      statement(cbpf.add.x),
+      statement(cbpf.tax),
+      statement(cbpf.ldMem, word),
       again(),
     ];
     const { hopByHop, destinationOptions, routing, fragment } = ipProtocols;
@@ -172,7 +175,7 @@ export function protocolChain(state: State, value: number, over: Protocol | unde
     );
     body = [...tests, ...extension];
   } else {
-    body = [alu("add", 0)];
+    body = [statement(cbpf.add.k, 0)];
   }
   const [loop, atLast] = branchChain([value, ipProtocols.noNextHeader], end, body[0]!) as [
     Statement,
@@ -182,7 +185,7 @@ export function protocolChain(state: State, value: number, over: Protocol | unde
   for (const jump of jumps) jump.target = loop;
   const start = over === "ip"
     ? [...load(state, "network", ip4ProtocolOffset, 1), ...ip4PayloadToX(state)]
-    : [...load(state, "network", ip6NextHeaderOffset, 1), statement(BPF_LDX | BPF_IMM, ip6HeaderSize)];
+    : [...load(state, "network", ip6NextHeaderOffset, 1), statement(cbpf.ldxImm, ip6HeaderSize)];
   const code = [...start, loop, atLast, ...body, isAuthentication, ...authentication];
   freeWord(state, word);
   return and(carried, compare(code, jeq, value));

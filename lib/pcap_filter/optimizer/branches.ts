@@ -2,7 +2,7 @@
  * Shorter ways through the graph: an edge skips a block whose outcome is already decided on that edge, and a
  * block is moved up in a chain of alternatives to where its operand is still in A.
  */
-import { BPF_X } from "../../../asm/opcodes.ts";
+import { usesX } from "../../../asm/cbpf.ts";
 import { jeq } from "../graph.ts";
 import { atomA, atomCount, type Edge, findUses, type Flow, isReturn, type Vertex } from "./flow.ts";
 import { type Changes, progress } from "./values.ts";
@@ -128,7 +128,7 @@ function independent(pulled: Vertex, passed: readonly Vertex[], along: Edge["sid
     defined |= vertex.defined;
   }
   const neededAcross = pulled[across]!.neededBefore, neededAlong = pulled[along]!.neededBefore;
-  return (pulled.code & BPF_X) === 0 &&
+  return !usesX(pulled.code) &&
     (pulled.used & defined) === 0 &&
     (used & pulled.defined) === 0 &&
     (neededAcross & (pulled.defined | defined)) === 0 &&
