@@ -109,7 +109,7 @@ function processVertex(vertex: Vertex, table: ValueTable, rewrite: boolean, chan
 /** What all ways to `vertex` agree on; a value of its own where they do not. */
 function entryValues({ incoming }: Vertex, table: ValueTable): Int32Array {
   const [first, ...others] = incoming;
-  if (first === undefined) return new Int32Array(atomCount).map(() => table.unknown());
+  if (first === undefined) return new Int32Array(atomCount).fill(table.unknown()); // all start at 0
   const values = first.from.values.slice();
   let disagreement = 0;
   for (const { from } of others) {
