@@ -37,7 +37,7 @@ function operand(random: Random, { operand, mnemonic }: Instruction, behind: num
     case "jump":
       return random.below(Math.min(behind, 4));
     case "scratch":
-      return random.below(random.chance(70) ? 3 : BPF_MEMWORDS);
+      return random.below(random.chance(85) ? 2 : BPF_MEMWORDS);
     case "packet":
     case "indexed":
     case "nibble":
@@ -51,6 +51,7 @@ function operand(random: Random, { operand, mnemonic }: Instruction, behind: num
       return random.weighted<() => number>([
         [12, () => 1 + random.below(64)],
         [3, () => random.pick([0xff, 0x100, 0xffff, 0x10000])],
+        [operand !== "x" && (mnemonic === "div" || mnemonic === "mod") ? 0 : 2, () => 0],
         [2, () => random.pick([0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff])],
       ])();
   }
