@@ -123,6 +123,11 @@ export function classOf(code: number): number {
   return code & 0x07;
 }
 
+/** True for loads of what Linux knows about the packet, not of its bytes. */
+export function isAncillaryLoad({ code, k }: CbpfInsn): boolean {
+  return classOf(code) === BPF_LD && (code & 0xe0) === BPF_ABS && k >= SKF_AD_OFF;
+}
+
 /** True for the four comparisons, with a constant or with X. */
 export function isBranch(code: number): boolean {
   return classOf(code) === BPF_JMP && code !== (BPF_JMP | BPF_JA);

@@ -61,7 +61,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   raiseOpenFiles(WANTED_FILES);
   const stop = new AbortController();
   using _signals = onSignals((signal) => stop.abort(signal));
-  using session = openSession(wanted);
+  using session = await openSession(wanted);
   const { backend } = session;
   for (const remark of session.remarks) log.debug(remark);
   log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
