@@ -9,15 +9,13 @@ import {
   BPF_LEN,
   BPF_MEMWORDS,
   BPF_MISC,
-  BPF_MSH,
   BPF_RET,
   BPF_TAX,
-  BPF_TXA,
   type CbpfInsn,
   SKF_AD_OFF,
 } from "./cbpf.ts";
 import { aluOps, BPF_ABS, BPF_ALU, BPF_IMM, BPF_IND, BPF_JA, BPF_JMP, BPF_LD } from "./opcodes.ts";
-import { BPF_LDX, BPF_MEM, BPF_NEG, BPF_ST, BPF_STX, BPF_X, jumpOps, sizes } from "./opcodes.ts";
+import { BPF_LDX, BPF_MEM, BPF_ST, BPF_STX, BPF_X, jumpOps, sizes } from "./opcodes.ts";
 
 /** What Linux knows about a packet beside its bytes; absent means that such loads fail. */
 export interface AncillaryData {
@@ -36,34 +34,50 @@ export interface RunOptions {
   readonly maxSteps?: number;
 }
 
-const W = sizes[4].bits, H = sizes[2].bits, B = sizes[1].bits;
+const W = sizes[4].bits, H = sizes[2].bits;
 
-/** The load or ALU step failed: the packet does not match. */
+/** A load or an operation that cannot be carried out; no 32-bit value is negative. */
 const failed = -1;
+
+/** How a run ended: at a `ret`, or because a load or a division was impossible, or after too many steps. */
+export interface Outcome {
+  /** how many bytes of the packet to keep; 0 unless a `ret` was reached */
+  readonly result: number;
+  readonly end: "return" | "load" | "division" | "steps";
+}
 
 /**
  * @param packet the captured bytes
  * @returns the operand of the `ret` that was reached, or 0: how many bytes of the packet to keep
  */
 export function runCbpf(insns: readonly CbpfInsn[], packet: Uint8Array, options: RunOptions = {}): number {
+  return executeCbpf(insns, packet, options).result;
+}
+
+/** runCbpf that also tells why. `insns` must be valid. */
+export function executeCbpf(
+  insns: readonly CbpfInsn[],
+  packet: Uint8Array,
+  options: RunOptions = {},
+): Outcome {
   const { wireLength = packet.length, maxSteps = 1_000_000 } = options;
   const scratch = new Uint32Array(BPF_MEMWORDS);
   let a = 0, x = 0;
   let pc = 0;
   for (let step = 0; step < maxSteps; step++) {
     const insn = insns[pc++];
-    if (insn === undefined) return 0;
+    if (insn === undefined) throw new RangeError(`Cannot run classic BPF: no instruction at ${pc - 1}`);
     const { code, k } = insn;
     switch (code & 0x07) {
       case BPF_RET:
-        return code === (BPF_RET | BPF_A) ? a : k;
+        return { result: code === (BPF_RET | BPF_A) ? a : k, end: "return" };
       case BPF_LD:
-        a = load(code, k, x);
-        if (a === failed) return 0;
+        a = load(code, k);
+        if (a === failed) return { result: 0, end: "load" };
         break;
       case BPF_LDX:
-        x = load(code, k, x);
-        if (x === failed) return 0;
+        x = load(code, k);
+        if (x === failed) return { result: 0, end: "load" };
         break;
       case BPF_ST:
         scratch[k] = a;
@@ -73,7 +87,7 @@ export function runCbpf(insns: readonly CbpfInsn[], packet: Uint8Array, options:
         break;
       case BPF_ALU:
         a = calculate(code, a, (code & BPF_X) !== 0 ? x : k);
-        if (a === failed) return 0;
+        if (a === failed) return { result: 0, end: "division" };
         break;
       case BPF_JMP:
         if (code === (BPF_JMP | BPF_JA)) pc += k | 0;
@@ -81,19 +95,18 @@ export function runCbpf(insns: readonly CbpfInsn[], packet: Uint8Array, options:
         break;
       case BPF_MISC:
         if (code === (BPF_MISC | BPF_TAX)) x = a;
-        else if (code === (BPF_MISC | BPF_TXA)) a = x;
-        else return 0;
+        else a = x;
         break;
     }
   }
-  return 0;
+  return { result: 0, end: "steps" };
 
-  function load(code: number, k: number, x: number): number {
+  function load(code: number, k: number): number {
     switch (code & 0xe0) {
       case BPF_IMM:
         return k;
       case BPF_MEM:
-        return scratch[k] ?? failed;
+        return scratch[k]!;
       case BPF_LEN:
         return wireLength >>> 0;
       case BPF_ABS:
@@ -103,10 +116,8 @@ export function runCbpf(insns: readonly CbpfInsn[], packet: Uint8Array, options:
         return loadPacket(packet, code, k);
       case BPF_IND:
         return loadPacket(packet, code, k + x); // a sum above 2^32 is out of the packet, it does not wrap
-      case BPF_MSH:
+      default: // BPF_MSH
         return k < packet.length ? 4 * (packet[k]! & 0xf) : failed;
-      default:
-        return failed;
     }
   }
 }
@@ -119,10 +130,8 @@ function loadPacket(packet: Uint8Array, code: number, at: number): number {
     case H:
       if (at + 2 > packet.length) return failed;
       return (packet[at]! << 8) | packet[at + 1]!;
-    case B:
+    default: // B
       return at < packet.length ? packet[at]! : failed;
-    default:
-      return failed;
   }
 }
 
@@ -141,7 +150,7 @@ function loadAncillary(offset: number, data: AncillaryData): number {
   }
 }
 
-/** `a` op `b` in unsigned 32 bits; what a program and a compiler that folds constants must agree on. */
+/** `a` op `b` in unsigned 32 bits, or -1 for a division by 0. Compilers fold constants with it. */
 export function calculate(code: number, a: number, b: number): number {
   switch (code & 0xf0) {
     case aluOps.add.bits:
@@ -164,10 +173,8 @@ export function calculate(code: number, a: number, b: number): number {
       return b > 31 ? 0 : (a << b) >>> 0;
     case aluOps.rsh.bits:
       return b > 31 ? 0 : a >>> b;
-    case BPF_NEG:
+    default: // BPF_NEG
       return -a >>> 0;
-    default:
-      return failed;
   }
 }
 

@@ -144,7 +144,7 @@ function id(state: State, node: IdNode): Test {
     case "mac":
       return macId(state, node.text, scope);
     case "aid":
-      return aidId(state, node.text, scope);
+      return aidId(state, scope);
   }
   if (scope === undefined) fail(state, "syntax error in filter expression");
   switch (scope.type) {

@@ -7,6 +7,7 @@
 import type { CbpfInsn } from "../../asm/cbpf.ts";
 import { FilterSyntaxError } from "../errors.ts";
 import { generate } from "./codegen.ts";
+import { asksForHost } from "./codegen/address.ts";
 import { initialState, type LinkType } from "./codegen/state.ts";
 import { emit } from "./emit.ts";
 import { type Block, program, returning } from "./graph.ts";
@@ -59,6 +60,14 @@ export function compileFilter(source: string, options: CompileOptions): Compiled
     throw new FilterSyntaxError("expression rejects all packets", source, 0, source.length);
   }
   return { source, linkType, snaplen, insns };
+}
+
+/** The names that compiling `source` would ask `Names.host` for, so that they can be resolved beforehand. */
+export function hostNames(source: string): string[] {
+  const names = parseFilter(source).nodes.flatMap((node) =>
+    node.kind === "name" && node.scope !== undefined && asksForHost(node.scope) ? [node.name] : []
+  );
+  return [...new Set(names)];
 }
 
 function optimized(source: string, graph: Block): Block {

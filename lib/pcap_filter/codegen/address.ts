@@ -191,52 +191,47 @@ export function macId(state: State, text: string, qualifiers: Qualifiers | undef
 }
 
 /** ARCnet addresses, which none of our link types has. */
-export function aidId(state: State, text: string, qualifiers: Qualifiers | undefined): Test {
+export function aidId(state: State, qualifiers: Qualifiers | undefined): Test {
   if (qualifiers === undefined) fail(state, "'<invalid dir 255>' is valid for 802.11 syntax only");
   const { protocol, type } = qualifiers;
   if (type !== undefined && type !== "host") invalidQualifier(state, type, "$XX");
   if (protocol !== "link") fail(state, "'link' is the only valid proto qualifier for 'host $XX'");
-  unsupported(state, `link host ${text === "" ? text : "$XX"}`);
+  unsupported(state, "link host $XX");
 }
 
 /** `host NAME`, `src NAME`, `ether host NAME` */
 export function hostName(state: State, name: string, qualifiers: Qualifiers): Test {
   const { protocol, direction, type } = qualifiers;
   if (protocol === "decnet") invalidQualifier(state, "decnet", type ?? "host");
-  if (protocol === "link") {
-    const mac = ethers(state, name);
-    return macHost(state, mac, direction);
+  if (protocol === "link") return macHost(state, ethers(state, name), direction);
+  const addresses = state.names.host(name) ?? [];
+  if (addresses.length === 0) fail(state, `unknown host '${name}'`);
+  const ip4s = addresses.filter((text) => !text.includes(":")).flatMap((text) => parseIpv4(text) ?? []);
+  const ip6s = addresses.filter((text) => text.includes(":")).map((text) => parseIpv6(text));
+  const context = "host <Internet hostname>";
+  const tests: Test[] = [];
+  if (protocol !== "ip6") {
+    for (const [address = 0] of ascending(ip4s.map(({ address }) => [address]))) {
+      tests.push(ipv4Host(state, address, 0xffffffff, qualifiers, context));
+    }
   }
-  if (protocol !== undefined && !["ip", "ip6", "arp", "rarp"].includes(protocol)) {
-    invalidQualifier(state, protocol, "host <Internet hostname>");
+  if (protocol === undefined || protocol === "ip6") {
+    const mask = [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff];
+    for (const address of ascending(ip6s)) tests.push(ipv6Host(state, address, mask, qualifiers, context));
   }
-  const addresses = state.names.host(name);
-  if (addresses === undefined || addresses.length === 0) fail(state, `unknown host '${name}'`);
-  const ipv4s = protocol === "ip6" ? [] : sortedWords(
-    addresses.filter((text) => !text.includes(":")).map((text) => [parseIpv4(text)?.address ?? 0]),
-  );
-  const ipv6s = protocol !== undefined && protocol !== "ip6"
-    ? []
-    : sortedWords(addresses.filter((text) => text.includes(":")).map((text) => [...parseIpv6(text)]));
-  const allOnes = [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff];
-  const tests = [
-    ...ipv4s.map(([address = 0]) => ipv4Host(state, address, 0xffffffff, qualifiers, "host <IPv4 address>")),
-    ...ipv6s.map((address) => ipv6Host(state, address, allOnes, qualifiers, "host <IPv6 address>")),
-  ];
   const [first, ...others] = tests;
   if (first === undefined) fail(state, `unknown host '${name}' for specified address family`);
   return anyOf(first, ...others);
 }
 
-/** Ascending, each once. */
-function sortedWords(addresses: number[][]): number[][] {
-  const order = (a: number[], b: number[]) => {
-    const index = a.findIndex((word, i) => word !== b[i]);
+/** In ascending order, each once. */
+function ascending(addresses: readonly (readonly number[])[]): readonly (readonly number[])[] {
+  const order = (a: readonly number[], b: readonly number[]) => {
+    const index = a.findIndex((word, at) => word !== b[at]);
     return index < 0 ? 0 : a[index]! - b[index]!;
   };
-  return addresses.sort(order).filter((address, index) =>
-    index === 0 || order(addresses[index - 1]!, address) !== 0
-  );
+  const sorted = addresses.toSorted(order);
+  return sorted.filter((address, at) => at === 0 || order(sorted[at - 1]!, address) !== 0);
 }
 
 function ethers(state: State, name: string): Uint8Array {
@@ -247,8 +242,8 @@ function ethers(state: State, name: string): Uint8Array {
 /** `net NAME` */
 export function networkName(state: State, name: string, qualifiers: Qualifiers): Test {
   if (qualifiers.protocol === "decnet") invalidQualifier(state, "decnet", "net");
-  const number = state.names.network(name);
-  if (number === undefined) fail(state, `unknown network '${name}'`);
+  const number = state.names.network(name) ?? 0;
+  if (number === 0) fail(state, `unknown network '${name}'`);
   const { address, mask } = leftAlign(number);
   return ipv4Host(state, address, mask, qualifiers, "net <IPv4 network name>");
 }
