@@ -21,7 +21,7 @@ import type {
 import { lock } from "./lock.ts";
 import { formatOwner, ourselves } from "./owner.ts";
 import { formatDefinition } from "./probe_definition.ts";
-import { firstPlace, nextPlace, type PlaceRules } from "./probe_place.ts";
+import { firingPlaces, firstPlace, nextPlace, type PlaceRules } from "./probe_place.ts";
 import { sweepAtExit } from "./sweep.ts";
 import type { ProbeControl } from "./tracefs.ts";
 
@@ -137,7 +137,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
       const code = this.#control.write(formatDefinition(definition));
       if (code === undefined) {
         this.#defined++;
-        this.#probes.set(place, target);
+        for (const at of firingPlaces(address, rules, place)) this.#probes.set(at, target);
         return undefined;
       }
       const next = nextPlace(address, rules, place, code);
