@@ -1,5 +1,6 @@
 /** Every scenario, in the order a boot runs them. */
 import type { Scenario } from "../scenario.ts";
+import { protocols } from "./protocols.ts";
 import { story } from "./story.ts";
 
-export const scenarios: readonly Scenario[] = [story];
+export const scenarios: readonly Scenario[] = [story, protocols];
