@@ -95,8 +95,6 @@ END
       expect(run.text("head.out").trimEnd().split("\n").length).toBe(3);
       expect(run.text("head.status").trim()).toMatch(/^(0|141)$/);
     },
-  },
-  oursOnly: {
     "says what a user without rights needs"(run) {
       expect(run.text("not-root.err")).toMatch(/root|CAP_|EPERM|sudo/);
     },
