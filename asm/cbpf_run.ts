@@ -5,17 +5,30 @@
  */
 import {
   ancillary,
-  BPF_A,
   BPF_LEN,
   BPF_MEMWORDS,
   BPF_MISC,
   BPF_RET,
-  BPF_TAX,
+  cbpf,
   type CbpfInsn,
+  classOf,
   SKF_AD_OFF,
+  usesX,
 } from "./cbpf.ts";
-import { aluOps, BPF_ABS, BPF_ALU, BPF_IMM, BPF_IND, BPF_JA, BPF_JMP, BPF_LD } from "./opcodes.ts";
-import { BPF_LDX, BPF_MEM, BPF_ST, BPF_STX, BPF_X, jumpOps, sizes } from "./opcodes.ts";
+import {
+  BPF_ABS,
+  BPF_ALU,
+  BPF_IMM,
+  BPF_IND,
+  BPF_JMP,
+  BPF_LD,
+  BPF_LDX,
+  BPF_MEM,
+  BPF_ST,
+  BPF_STX,
+  BPF_X,
+  sizes,
+} from "./opcodes.ts";
 
 /** What Linux knows about a packet beside its bytes; absent means that such loads fail. */
 export interface AncillaryData {
@@ -68,9 +81,9 @@ export function executeCbpf(
     const insn = insns[pc++];
     if (insn === undefined) throw new RangeError(`Cannot run classic BPF: no instruction at ${pc - 1}`);
     const { code, k } = insn;
-    switch (code & 0x07) {
+    switch (classOf(code)) {
       case BPF_RET:
-        return { result: code === (BPF_RET | BPF_A) ? a : k, end: "return" };
+        return { result: code === cbpf.retA ? a : k, end: "return" };
       case BPF_LD:
         a = load(code, k);
         if (a === failed) return { result: 0, end: "load" };
@@ -86,15 +99,15 @@ export function executeCbpf(
         scratch[k] = x;
         break;
       case BPF_ALU:
-        a = calculate(code, a, (code & BPF_X) !== 0 ? x : k);
+        a = calculate(code, a, usesX(code) ? x : k);
         if (a === failed) return { result: 0, end: "division" };
         break;
       case BPF_JMP:
-        if (code === (BPF_JMP | BPF_JA)) pc += k | 0;
-        else pc += holds(code, a, (code & BPF_X) !== 0 ? x : k) ? insn.jt : insn.jf;
+        if (code === cbpf.ja) pc += k | 0;
+        else pc += holds(code, a, usesX(code) ? x : k) ? insn.jt : insn.jf;
         break;
       case BPF_MISC:
-        if (code === (BPF_MISC | BPF_TAX)) x = a;
+        if (code === cbpf.tax) x = a;
         else a = x;
         break;
     }
@@ -152,40 +165,40 @@ function loadAncillary(offset: number, data: AncillaryData): number {
 
 /** `a` op `b` in unsigned 32 bits, or -1 for a division by 0. Compilers fold constants with it. */
 export function calculate(code: number, a: number, b: number): number {
-  switch (code & 0xf0) {
-    case aluOps.add.bits:
+  switch (code & ~BPF_X) {
+    case cbpf.add.k:
       return (a + b) >>> 0;
-    case aluOps.sub.bits:
+    case cbpf.sub.k:
       return (a - b) >>> 0;
-    case aluOps.mul.bits:
+    case cbpf.mul.k:
       return Math.imul(a, b) >>> 0;
-    case aluOps.div.bits:
+    case cbpf.div.k:
       return b === 0 ? failed : Math.floor(a / b);
-    case aluOps.mod.bits:
+    case cbpf.mod.k:
       return b === 0 ? failed : a % b;
-    case aluOps.or.bits:
+    case cbpf.or.k:
       return (a | b) >>> 0;
-    case aluOps.and.bits:
+    case cbpf.and.k:
       return (a & b) >>> 0;
-    case aluOps.xor.bits:
+    case cbpf.xor.k:
       return (a ^ b) >>> 0;
-    case aluOps.lsh.bits:
+    case cbpf.lsh.k:
       return b > 31 ? 0 : (a << b) >>> 0;
-    case aluOps.rsh.bits:
+    case cbpf.rsh.k:
       return b > 31 ? 0 : a >>> b;
-    default: // BPF_NEG
+    default: // neg
       return -a >>> 0;
   }
 }
 
 /** Whether the comparison `code` of `a` with `b` takes its true exit. */
 export function holds(code: number, a: number, b: number): boolean {
-  switch (code & 0xf0) {
-    case jumpOps.jeq.bits:
+  switch (code & ~BPF_X) {
+    case cbpf.jeq.k:
       return a === b;
-    case jumpOps.jgt.bits:
+    case cbpf.jgt.k:
       return a > b;
-    case jumpOps.jge.bits:
+    case cbpf.jge.k:
       return a >= b;
     default: // jset
       return (a & b) !== 0;

@@ -16,10 +16,12 @@ import { optimize } from "./optimizer.ts";
 import { FoldError } from "./optimizer/values.ts";
 import { parseFilter } from "./parser.ts";
 
+export type { LinkType };
+
 export interface CompileOptions {
   /** what the packets start with: an Ethernet header, or IPv4 or IPv6 at once */
   readonly linkType: LinkType;
-  /** what a match returns; tcpdump's default */
+  /** what a match returns, 1 to 2^32 - 1; default 262144 as in tcpdump */
   readonly snaplen?: number;
   /** IPv4 netmask of the interface, for `ip broadcast` */
   readonly netmask?: number;
@@ -43,9 +45,13 @@ export interface CompiledFilter {
  * Compiles `source`. The empty expression matches everything.
  *
  * @throws {FilterSyntaxError} with the wording of libpcap and the place in `source`
+ * @throws {RangeError} an option makes no sense
  */
 export function compileFilter(source: string, options: CompileOptions): CompiledFilter {
   const { linkType, snaplen = 262144, netmask, names, optimize: wanted = true, ancillary = false } = options;
+  if (!Number.isInteger(snaplen) || snaplen < 1 || snaplen > 0xffffffff) {
+    throw new RangeError(`Cannot compile a filter: snaplen is ${snaplen}, it must be 1 to 4294967295`);
+  }
   const { nodes, root, error } = parseFilter(source);
   const state = initialState({ source, names, linkType, netmask, ancillary });
   const test = generate(state, nodes, root);

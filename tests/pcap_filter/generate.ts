@@ -2,7 +2,7 @@
  * Random filter expressions and random packets for them, from a seed. Both draw addresses, ports and tags from
  * the same small pools, so that a random expression has a fair chance of matching a random packet.
  */
-import type { LinkType } from "../../lib/pcap_filter/codegen/state.ts";
+import type { LinkType } from "../../lib/pcap_filter/compile.ts";
 import * as make from "./packets.ts";
 import type { Bytes } from "./packets.ts";
 

@@ -6,8 +6,7 @@ import { expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { formatCbpf } from "../../asm/cbpf_text.ts";
-import type { LinkType } from "../../lib/pcap_filter/codegen/state.ts";
-import { compileFilter } from "../../lib/pcap_filter/compile.ts";
+import { compileFilter, type LinkType } from "../../lib/pcap_filter/compile.ts";
 import { noNames } from "../../lib/pcap_filter/names.ts";
 
 const golden = join(import.meta.dir, "../golden/pcap_filter.txt");

@@ -1,8 +1,7 @@
 /** What expressions mean, told by the packets they match: both programs are run, optimised and not. */
 import { describe, expect, test } from "bun:test";
 import { runCbpf } from "../../asm/cbpf_run.ts";
-import type { LinkType } from "../../lib/pcap_filter/codegen/state.ts";
-import { compileFilter } from "../../lib/pcap_filter/compile.ts";
+import { compileFilter, type LinkType } from "../../lib/pcap_filter/compile.ts";
 import { type Names, noNames } from "../../lib/pcap_filter/names.ts";
 import { type Bytes, type FrameName, frames, rawPackets } from "./packets.ts";
 
@@ -268,6 +267,9 @@ test("options that expressions depend on", () => {
   const to = (last: number) => Uint8Array.from([...frames.syn.slice(0, 33), last, ...frames.syn.slice(34)]);
   expect([255, 0, 4].map((last) => runCbpf(broadcast.insns, to(last)) > 0)).toEqual([true, true, false]);
   expect(runCbpf(compileFilter("tcp", { linkType: "EN10MB", names, snaplen: 96 }).insns, to(4))).toBe(96);
+  expect(() => compileFilter("tcp", { linkType: "EN10MB", names, snaplen: 0 })).toThrow(RangeError);
+  expect(() => compileFilter("byte 0xfffff004 = 4", { linkType: "EN10MB", names, ancillary: true }))
+    .toThrow("byte offset 4294963204 greater than maximum 2147483647");
 });
 
 describe("ancillary data of a live Linux socket", () => {

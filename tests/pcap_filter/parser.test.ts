@@ -1,5 +1,5 @@
 /** How expressions group, and what happens to text that is no expression. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { FilterSyntaxError } from "../../lib/errors.ts";
 import type { Scope, TestNode, ValueNode } from "../../lib/pcap_filter/ast.ts";
 import { compileFilter, hostNames } from "../../lib/pcap_filter/compile.ts";
@@ -7,6 +7,8 @@ import { noNames } from "../../lib/pcap_filter/names.ts";
 import { parseFilter } from "../../lib/pcap_filter/parser.ts";
 import { keywords, namedConstants } from "../../lib/pcap_filter/tables.ts";
 import { Random, randomExpression } from "./generate.ts";
+
+setDefaultTimeout(120_000); // busy machines
 
 /** The tree with all parentheses; ids with the qualifiers that they got. */
 function show(node: TestNode): string {
@@ -235,5 +237,5 @@ describe("whatever comes in", () => {
     ) {
       survives(source);
     }
-  }, 60_000);
+  });
 });

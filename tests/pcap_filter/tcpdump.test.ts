@@ -2,14 +2,15 @@
  * The tcpdump of this machine, when there is one, as a second opinion. Its libpcap may be another version, so
  * programs are not compared but run: packets on which the two differ must be explained by a known difference.
  */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { CbpfInsn } from "../../asm/cbpf.ts";
 import { executeCbpf } from "../../asm/cbpf_run.ts";
 import { parseCbpfNumbers } from "../../asm/cbpf_text.ts";
-import type { LinkType } from "../../lib/pcap_filter/codegen/state.ts";
-import { compileFilter } from "../../lib/pcap_filter/compile.ts";
+import { compileFilter, type LinkType } from "../../lib/pcap_filter/compile.ts";
 import { fileNames } from "../../lib/pcap_filter/names_files.ts";
 import { Random, randomExpression, randomPacket } from "./generate.ts";
+
+setDefaultTimeout(120_000); // busy machines
 
 const tcpdump = Bun.which("tcpdump");
 if (tcpdump === null) {
@@ -87,7 +88,7 @@ describe.skipIf(tcpdump === null)("tcpdump -ddd", () => {
       if (theirs !== undefined) compared += compare(source, linkType, theirs, false, random);
     }
     expect(compared).toBeGreaterThan(500);
-  }, 120_000);
+  });
 
   test("expressions with names of this machine", () => {
     const random = new Random(1);
@@ -103,7 +104,7 @@ describe.skipIf(tcpdump === null)("tcpdump -ddd", () => {
       const theirs = numbers(["-y", "EN10MB"], source);
       if (theirs !== undefined) compare(source, "EN10MB", theirs, false, random);
     }
-  }, 60_000);
+  });
 });
 
 describe.skipIf(!live)("tcpdump -ddd on a live interface", () => {
