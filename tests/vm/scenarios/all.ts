@@ -2,9 +2,18 @@
 import type { Scenario } from "../scenario.ts";
 import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
+import { selection } from "./options.ts";
 import { protocols } from "./protocols.ts";
 import { refusing } from "./refusals.ts";
 import { startStop } from "./start.ts";
 import { story } from "./story.ts";
 
-export const scenarios: readonly Scenario[] = [story, protocols, flood, refusing, leftovers, startStop];
+export const scenarios: readonly Scenario[] = [
+  story,
+  protocols,
+  selection,
+  flood,
+  refusing,
+  leftovers,
+  startStop,
+];
