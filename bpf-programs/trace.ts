@@ -13,6 +13,7 @@
 import type { CbpfInsn } from "../asm/cbpf.ts";
 import { cbpfToEbpf } from "../asm/cbpf_to_ebpf.ts";
 import { type Code, type KernelTypes, type Label, label, type ProgramSpec } from "../asm/code.ts";
+import { withoutDeadCode } from "../asm/dead_code.ts";
 import {
   add,
   and,
@@ -124,7 +125,7 @@ export function kprobeProgram(options: TraceOptions, context: ProbeContext, argu
   };
 }
 
-/** One kprobe-multi link for all functions that have the packet in `argument`. Linux 5.18. */
+/** A kprobe-multi link on functions that have the packet in `argument`. Linux 5.18. */
 export function kprobeMultiProgram(
   options: TraceOptions,
   context: ProbeContext,
@@ -137,34 +138,6 @@ export function kprobeMultiProgram(
     license: "Dual BSD/GPL",
     code: trace(options, {
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
-      identify: functionEntry(context),
-    }),
-  };
-}
-
-/** The same for functions with different positions: each one's attach cookie says which. */
-export function kprobeMultiCookieProgram(options: TraceOptions, context: ProbeContext): ProgramSpec {
-  const found = label("found"), positions = [1, 2, 3, 4, 5].map((n) => label(`argument_${n}`));
-  const tests = positions.slice(1).map((place, index) => jeq(r0, index + 2, place));
-  const loads = positions.map((place, index): Code => [
-    place,
-    ldx(r6, at(r6, argumentOffset(context, index + 1), u64)),
-    index === positions.length - 1 ? [] : ja(found),
-  ]);
-  return {
-    name: "multi_skb_cookie",
-    type: BPF_PROG_TYPE_KPROBE,
-    expectedAttachType: BPF_TRACE_KPROBE_MULTI,
-    license: "Dual BSD/GPL",
-    code: trace(options, {
-      prologue: [
-        mov(r6, r1), // r6 = context, kept over the call
-        call("bpf_get_attach_cookie"),
-        mov(r1, r6),
-        tests,
-        loads,
-        found,
-      ],
       identify: functionEntry(context),
     }),
   };
@@ -272,7 +245,7 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
   });
   const load = (dst: Register, name: string, hold?: Register) =>
     skb.load(dst, options.kernel.field("sk_buff", name), hold);
-  return [
+  return withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
     jeq(r6, 0, miss),
@@ -286,8 +259,9 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     collect(options, load, identify, miss),
     miss,
     ret(0),
-    options.access.name === "bulk" && fields.length > 0 ? [unreadable, countUnreadable(options)] : [],
-  ];
+    unreadable,
+    countUnreadable(options),
+  ]);
 }
 
 /** dst = a field of the sk_buff by name. */

@@ -55,10 +55,11 @@ export class NameIndex {
   }
 
   /** The rows whose hash is that of `name`, in ascending order. */
-  *candidates(name: string): Generator<number> {
-    const hash = hashText(name);
+  candidates(name: string): number[] {
+    const hash = hashText(name), rows: number[] = [];
     for (let row = this.#heads[hash & this.#mask]!; row >= 0; row = this.#next[row]!) {
-      if (this.#hashes[row] === hash) yield row;
+      if (this.#hashes[row] === hash) rows.push(row);
     }
+    return rows;
   }
 }

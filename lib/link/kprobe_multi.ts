@@ -15,7 +15,11 @@ import type { ProgramSpec } from "../../asm/code.ts";
 import { Link } from "./link.ts";
 
 export interface KprobeMultiTargets {
-  /** entries of functions, as in available_filter_functions_addrs */
+  /**
+   * Entries of functions, as in kallsyms. The place of the fentry nop (available_filter_functions_addrs)
+   * is taken too, but bpf_get_attach_cookie() looks up the entry and gives 0 where the two differ: x86
+   * functions that begin with endbr64 have the nop 4 bytes in.
+   */
   readonly addresses: BigUint64Array;
   /** what bpf_get_attach_cookie() gives at each of them */
   readonly cookies?: BigUint64Array;

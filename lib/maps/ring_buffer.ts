@@ -6,6 +6,9 @@
  * so a record that wraps is contiguous. A record is a u32 length with two flags, a u32 of the kernel's,
  * and its bytes, rounded up to 8.
  *
+ * Of the data we map a window that moves along: every mapped page counts as our memory, and all of a
+ * 16 MiB ring would count as 32. Moving it takes a system call per MiB, in the same place, so views stay.
+ *
  * Order is what matters: producer position, headers, bytes, consumer position. JS has no fence and arm64
  * reorders plain loads, so a private word is hit twice with an atomic between the steps. Atomics on the
  * mapping itself are out: the JIT makes `Atomics.load` a read-modify-write, which kills the process on a
@@ -43,18 +46,28 @@ export type RecordHandler = (offset: number, length: number) => void;
 export interface RingMemory {
   /** at least 8 bytes: the consumer position */
   readonly consumer: ArrayBuffer;
-  /** the producer page, then the data twice */
+  /** at least 4 bytes: the producer position */
   readonly producer: ArrayBuffer;
-  /** bytes in `producer` in front of the data */
-  readonly pageBytes: number;
+  /** bytes in the ring, a power of two */
+  readonly size: number;
+  /** where `window` looks at; less than two rings are seen at a time */
+  readonly window: ArrayBuffer;
+  /** Makes the window begin at this byte of the ring, a multiple of the page size. */
+  move(offset: number): void;
 }
+
+/** Bytes of data that are mapped at a time; a record has to fit, together with the page it begins in. */
+const WINDOW_BYTES = 1 << 20;
 
 /** Reads one ring buffer map. One reader per map. */
 export class RingBuffer implements Disposable {
-  /** the data, twice */
+  /** the part of the data that is mapped now */
   readonly bytes: Uint8Array;
   /** the same, 4 bytes a time */
   readonly words: Uint32Array;
+  readonly #memory: RingMemory;
+  /** the byte of the ring that the window begins with */
+  #start = 0;
   readonly #mappings: readonly Disposable[];
   /** low 32 bits of each position: what lies between them is below 2^31, and a u32 load cannot tear */
   readonly #consumer: Uint32Array;
@@ -65,32 +78,38 @@ export class RingBuffer implements Disposable {
   #high: number;
   #closed = false;
 
-  constructor({ consumer, producer, pageBytes }: RingMemory, mappings: readonly Disposable[] = []) {
+  constructor(memory: RingMemory, mappings: readonly Disposable[] = []) {
+    const { consumer, producer, size, window } = memory;
+    if (size < 8 || (size & (size - 1)) !== 0) {
+      throw new RangeError(`A ring of ${size} bytes is no power of two`);
+    }
+    this.#memory = memory;
     this.#mappings = mappings;
     this.#consumer = new Uint32Array(consumer, 0, 2);
     this.#consumer64 = new BigUint64Array(consumer, 0, 1);
     this.#producer = new Uint32Array(producer, 0, 1);
-    this.bytes = new Uint8Array(producer, pageBytes);
-    this.words = new Uint32Array(producer, pageBytes);
-    const size = this.bytes.length / 2;
-    if (size < 8 || (size & (size - 1)) !== 0) {
-      throw new RangeError(`A ring of ${size} bytes is no power of two`);
-    }
+    this.bytes = new Uint8Array(window);
+    this.words = new Uint32Array(window);
     this.#mask = size - 1;
     [this.#low = 0, this.#high = 0] = this.#consumer;
   }
 
   /** Maps the ring buffer of `map`. Linux 5.8. */
   static open(map: BpfMap): RingBuffer {
-    const consumer = new Mapping(map.fd, pageSize, PROT_READ | PROT_WRITE, 0);
-    try {
-      const producer = new Mapping(map.fd, pageSize + 2 * map.spec.maxEntries, PROT_READ, pageSize);
-      const memory = { consumer: consumer.buffer, producer: producer.buffer, pageBytes: pageSize };
-      return new RingBuffer(memory, [consumer, producer]);
-    } catch (error) {
-      consumer[Symbol.dispose]();
-      throw error;
-    }
+    const size = map.spec.maxEntries;
+    using stack = new DisposableStack();
+    const consumer = stack.use(new Mapping(map.fd, pageSize, PROT_READ | PROT_WRITE, 0));
+    const producer = stack.use(new Mapping(map.fd, pageSize, PROT_READ, pageSize));
+    const window = stack.use(new Mapping(map.fd, Math.min(2 * size, WINDOW_BYTES), PROT_READ, 2 * pageSize));
+    const ring = new RingBuffer({
+      consumer: consumer.buffer,
+      producer: producer.buffer,
+      size,
+      window: window.buffer,
+      move: (offset) => window.move(map.fd, PROT_READ, 2 * pageSize + offset),
+    }, [consumer, producer, window]);
+    stack.move();
+    return ring;
   }
 
   /** Bytes written and not yet consumed, headers included. */
@@ -127,15 +146,31 @@ export class RingBuffer implements Disposable {
     const words = this.words, mask = this.#mask;
     let position = this.#low, count = 0;
     while (position !== end && count < limit) {
-      const header = words[(position & mask) >>> 2] as number;
+      let place = (position & mask) - this.#start;
+      if (!this.#isMapped(place, HEADER_BYTES)) {
+        if (count > 0) break; // a batch lies in one window
+        place = this.#moveTo(position & mask);
+      }
+      const header = words[place >>> 2] as number;
       if (header >= BUSY) break;
-      const next = (position + ((header & LENGTH) + HEADER_BYTES + 7 & ~7)) >>> 0;
-      if ((next - position) >>> 0 > (end - position) >>> 0) {
+      const bytes = (header & LENGTH) + HEADER_BYTES + 7 & ~7, next = (position + bytes) >>> 0;
+      if (bytes > (end - position) >>> 0) {
         throw new RingBufferError(
           `Cannot read the ring buffer: a record of ${
             header & LENGTH
           } bytes at ${position} passes the producer at ${end}`,
         );
+      }
+      if (!this.#isMapped(place, bytes)) {
+        if (count > 0) break;
+        place = this.#moveTo(position & mask);
+        if (!this.#isMapped(place, bytes)) {
+          throw new RingBufferError(
+            `Cannot read the ring buffer: a record of ${
+              header & LENGTH
+            } bytes does not fit the window of ${this.bytes.length}`,
+          );
+        }
       }
       position = next;
       count++;
@@ -143,13 +178,25 @@ export class RingBuffer implements Disposable {
     return count;
   }
 
+  #isMapped(place: number, length: number): boolean {
+    return place >= 0 && place + length <= this.bytes.length;
+  }
+
+  /** Moves the window to the page of this byte of the ring; gives the byte's place in it. */
+  #moveTo(offset: number): number {
+    this.#start = offset - offset % pageSize;
+    this.#memory.move(this.#start);
+    return offset - this.#start;
+  }
+
   /** Hands `count` records over and gives their place back, also when the handler throws. */
   #deliver(onRecord: RecordHandler, count: number): number {
-    const words = this.words, mask = this.#mask;
+    const words = this.words, mask = this.#mask, windowStart = this.#start;
     let position = this.#low, delivered = 0;
     try {
       for (let i = 0; i < count; i++) {
-        const start = position & mask, header = words[start >>> 2] as number, length = header & LENGTH;
+        const start = (position & mask) - windowStart, header = words[start >>> 2] as number;
+        const length = header & LENGTH;
         position = (position + (length + HEADER_BYTES + 7 & ~7)) >>> 0;
         if ((header & DISCARDED) !== 0) continue;
         delivered++;

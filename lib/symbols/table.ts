@@ -120,24 +120,30 @@ export class SymbolTable {
     return fromLow48(this.#columns.addresses[row]!);
   }
 
+  /** Its low 48 bits. */
+  lowAddressOf(row: number): number {
+    return this.#columns.addresses[row]!;
+  }
+
   symbol(row: number): KernelSymbol {
     const module = this.moduleOf(row), name = this.nameOf(row), address = this.addressOf(row);
     return module === undefined ? { name, address } : { name, module, address };
   }
 
   /** Rows of exactly this name, in any module, in the order of the file. */
-  *rowsNamed(name: string): Generator<number> {
+  rowsNamed(name: string): number[] {
     this.#byName ??= new NameIndex(this.#columns.hashes.subarray(0, this.#count));
-    for (const row of this.#byName.candidates(name)) if (this.nameOf(row) === name) yield row;
+    return this.#byName.candidates(name).filter((row) => this.nameOf(row) === name);
   }
 
-  /** All addresses of a name: static functions of one name may be many. `module` undefined is the kernel itself. */
+  /** The same in one module; undefined is the kernel itself. */
+  rowsIn(module: string | undefined, name: string): number[] {
+    return this.rowsNamed(name).filter((row) => this.moduleOf(row) === module);
+  }
+
+  /** All addresses of a name: static functions of one name may be many. */
   addresses(name: string, module?: string): bigint[] {
-    const found: bigint[] = [];
-    for (const row of this.rowsNamed(name)) {
-      if (this.moduleOf(row) === module) found.push(this.addressOf(row));
-    }
-    return found;
+    return this.rowsIn(module, name).map((row) => this.addressOf(row));
   }
 
   /** Rows whose name has a dot: what the compiler made of a function, `name.constprop.0`. */

@@ -2,7 +2,7 @@
 import { memoryAt, releasePages, syscall } from "./ffi.ts";
 
 export const PROT_READ = 1, PROT_WRITE = 2;
-const MAP_SHARED = 1;
+const MAP_SHARED = 1, MAP_FIXED = 0x10;
 
 /** Shared memory with the kernel. Plain loads and stores only: Atomics on a read-only page kill the process. */
 export class Mapping implements Disposable {
@@ -13,6 +13,11 @@ export class Mapping implements Disposable {
   constructor(fd: number, length: number, protection: number, offset: number) {
     this.address = syscall("mmap", 0, length, protection, MAP_SHARED, fd, offset);
     this.buffer = memoryAt(this.address, length);
+  }
+
+  /** Shows another part at the same address: views stay valid and see the new bytes. */
+  move(fd: number, protection: number, offset: number): void {
+    syscall("mmap", this.address, this.buffer.byteLength, protection, MAP_SHARED | MAP_FIXED, fd, offset);
   }
 
   [Symbol.dispose](): void {

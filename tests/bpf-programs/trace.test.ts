@@ -77,7 +77,6 @@ test.each<[name: string, spec: ProgramSpec]>([
   ["kprobe_bulk_filter", programs.kprobeProgram(options("none", { filter }), context, 1)],
   ["multi_struct_cast", programs.kprobeMultiProgram(options("struct", everything), context, 1)],
   ["multi_void_cast_filter", programs.kprobeMultiProgram(options("void", { filter }), context, 1)],
-  ["multi_cookie", programs.kprobeMultiCookieProgram(options("void"), context)],
   ["tracepoint", programs.tracepointProgram(options("void", { meta: true, tuple: true }), kfreeSkb)],
 ])("%s", (name, spec) => {
   expectGolden(`programs/${name}.txt`, listing(spec));

@@ -31,6 +31,7 @@ import {
   BPF_TRACE_FENTRY,
   BPF_TRACE_RAW_TP,
 } from "../../asm/uapi.ts";
+import { errorText } from "../../lib/cli/report.ts";
 import { VerifierError } from "../../lib/errors.ts";
 import { attachRawTracepoint } from "../../lib/link/raw_tracepoint.ts";
 import { attachTracing } from "../../lib/link/tracing.ts";
@@ -88,6 +89,18 @@ for (const [name, code, reason, item, hint] of refused) {
     expect(error.hint).toBe(hint);
   });
 }
+
+kernelTest([5, 17], "what a user reads of a refusal", () => {
+  const [, code = []] = refused[0] ?? [];
+  const text = errorText(refusal(filter(code)));
+  expect(text.replace(/'inv'/, "'scalar'").replace(/\d+ more log/, "N more log")).toBe(`\
+error: Cannot load program "drop": bpf(BPF_PROG_LOAD): EACCES
+  verifier  1: (61) r0 = *(u32 *)(r6 +112): R6 invalid mem access 'scalar'
+  item      1: ldx r0, [r6 + 112]
+  hint      r6 is a plain number to the verifier here; read through it with probeRead()
+            (N more log lines with --debug)
+`);
+});
 
 kernelTest([5, 17], "a log of more than 64 KiB comes whole", () => {
   const long = Array.from({ length: 4000 }, (_, index) => st(at(fp, -8, u64), index));

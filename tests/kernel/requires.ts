@@ -3,7 +3,11 @@ import { test } from "bun:test";
 import { release } from "node:os";
 
 const [major = 0, minor = 0] = release().split(".").map(Number);
-const isRoot = process.getuid?.() === 0;
+export const isRoot = process.getuid?.() === 0;
+
+export function isAtLeast(wantedMajor: number, wantedMinor: number): boolean {
+  return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
+}
 
 /** A test from Linux `since` on; `more` says whether the rest of what its name asks for is there. */
 export function kernelTest(
@@ -12,6 +16,8 @@ export function kernelTest(
   run: () => void,
   more = true,
 ): void {
-  const old = major < since[0] || (major === since[0] && minor < since[1]);
-  test.skipIf(!isRoot || old || !more)(`${name} (needs root, Linux ${since.join(".")})`, run);
+  test.skipIf(!isRoot || !isAtLeast(...since) || !more)(
+    `${name} (needs root, Linux ${since.join(".")})`,
+    run,
+  );
 }

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { RingBufferError } from "../../lib/errors.ts";
 import { RingBuffer } from "../../lib/maps/ring_buffer.ts";
+import { pageSize } from "../../lib/sys/ffi.ts";
 
 const BUSY = 0x80000000, DISCARDED = 0x40000000;
 
@@ -9,14 +10,15 @@ const BUSY = 0x80000000, DISCARDED = 0x40000000;
 class Producer {
   readonly size: number;
   readonly consumer = new ArrayBuffer(4096);
-  readonly producer: ArrayBuffer;
+  readonly producer = new ArrayBuffer(4096);
+  readonly data: ArrayBuffer;
   readonly words: Uint32Array;
   #position: bigint;
 
   constructor(size: number, start = 0n) {
     this.size = size;
-    this.producer = new ArrayBuffer(4096 + 2 * size);
-    this.words = new Uint32Array(this.producer, 4096);
+    this.data = new ArrayBuffer(2 * size);
+    this.words = new Uint32Array(this.data);
     this.#position = start;
     new BigUint64Array(this.consumer)[0] = start;
     this.#publish();
@@ -53,9 +55,34 @@ class Producer {
   }
 }
 
-function reader(producer: Producer): { ring: RingBuffer; read: (limit?: number) => number[][] } {
-  const ring = new RingBuffer({ consumer: producer.consumer, producer: producer.producer, pageBytes: 4096 });
+/** @param windowBytes how much of the data the reader sees at a time; absent: all of it, twice */
+function reader(
+  producer: Producer,
+  windowBytes?: number,
+): { ring: RingBuffer; read: (limit?: number) => number[][]; moves: number[] } {
+  const window = windowBytes === undefined ? producer.data : new ArrayBuffer(windowBytes),
+    moves: number[] = [];
+  const show = (offset: number) => {
+    if (windowBytes === undefined) return;
+    const part = new Uint8Array(
+      producer.data,
+      offset,
+      Math.min(windowBytes, producer.data.byteLength - offset),
+    );
+    new Uint8Array(window).set(part);
+  };
+  const ring = new RingBuffer({
+    consumer: producer.consumer,
+    producer: producer.producer,
+    size: producer.size,
+    window,
+    move(offset) {
+      moves.push(offset);
+      show(offset);
+    },
+  });
   const read = (limit?: number) => {
+    show(moves.at(-1) ?? 0); // a mapping would see what has come meanwhile
     const got: number[][] = [];
     const count = ring.drain((offset, length) => {
       got.push([...ring.words.subarray(offset >>> 2, offset + length >>> 2)]);
@@ -63,7 +90,7 @@ function reader(producer: Producer): { ring: RingBuffer; read: (limit?: number) 
     expect(count).toBe(got.length);
     return got;
   };
-  return { ring, read };
+  return { ring, read, moves };
 }
 
 test("Records come in order, of any length, and give their place back", () => {
@@ -159,7 +186,13 @@ test("A record beyond the producer's position is an error, and nothing is consum
 });
 
 test("A size that is no power of two, and a closed ring", () => {
-  const memory = { consumer: new ArrayBuffer(8), producer: new ArrayBuffer(4096 + 96), pageBytes: 4096 };
+  const memory = {
+    consumer: new ArrayBuffer(8),
+    producer: new ArrayBuffer(8),
+    size: 48,
+    window: new ArrayBuffer(96),
+    move() {},
+  };
   expect(() => new RingBuffer(memory)).toThrow(new RangeError("A ring of 48 bytes is no power of two"));
   const { ring, read } = reader(new Producer(64));
   ring[Symbol.dispose]();
@@ -190,4 +223,31 @@ test("Random traffic: what goes in comes out, once and in order", () => {
   }
   ring.drain(() => received++);
   expect(received).toBe(wanted.length);
+});
+
+test("A window that is smaller than the ring moves along and loses nothing", () => {
+  const size = 1 << 16, producer = new Producer(size), { read, moves } = reader(producer, 2 * pageSize);
+  let written = 0;
+  const seen: number[] = [];
+  for (let round = 0; round < 300; round++) {
+    while (producer.write([written, ...Array(written % 60).keys()]) !== false) written++;
+    for (const record of read(round % 3 === 0 ? 7 : undefined)) {
+      expect(record.length).toBe(1 + record[0]! % 60);
+      seen.push(record[0]!);
+    }
+  }
+  while (seen.length < written) seen.push(...read().map((record) => record[0]!));
+  expect(seen).toEqual([...Array(written).keys()]);
+  expect(moves.length).toBeGreaterThan(100);
+  expect(moves.every((offset) => offset % pageSize === 0 && offset < size)).toBe(true);
+});
+
+test("A record that does not fit the window is refused, not cut", () => {
+  const producer = new Producer(1 << 16), { read } = reader(producer, pageSize);
+  producer.write(Array(pageSize / 4).fill(1));
+  expect(() => read()).toThrow(
+    new RingBufferError(
+      `Cannot read the ring buffer: a record of ${pageSize} bytes does not fit the window of ${pageSize}`,
+    ),
+  );
 });

@@ -34,7 +34,7 @@ test("names, modules and repeated names", () => {
     "udp_sock_create4[udp_tunnel]",
   ]);
   expect(list.hasAddresses).toBe(false);
-  expect([...list.table.rowsNamed("cleanup")]).toEqual([3, 4]);
+  expect(list.table.rowsNamed("cleanup")).toEqual([3, 4]);
 });
 
 test("addresses where the kernel gives them", () => {

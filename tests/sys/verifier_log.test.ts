@@ -38,6 +38,19 @@ test.each<[name: string, log: string, verdict: Verdict | undefined]>([
     `from 3 to 5: R0=0 R10=fp0\n5: R0=0 R10=fp0\n5: (95) exit\nUnreleased reference id=2 alloc_insn=3\n${count}`,
     { reason: "5: (95) exit: Unreleased reference id=2 alloc_insn=3", slot: 5, hidden: 3 },
   ],
+  [
+    "7.3 explains itself, with advice",
+    `0: R1=ctx() R10=fp0\n0: (85) call bpf_ktime_get_ns#5       ;\n1: (bf) r0 = r1\nR1 !read_ok\n\n` +
+    "Verification failed: Register Type Safety: Unreadable register\n\nReason:\n  R1 is not readable here.\n\n" +
+    "At:\n  insn 1\n       | ^-- error: R1 is not readable\n  Instruction context:\n" +
+    `  >>> 1 | (bf) r0 = r1\n\nSuggestion:\n  Avoid using the register.\n\n${count}\n`,
+    { reason: "1: (bf) r0 = r1: R1 !read_ok", slot: 1, hidden: 13 },
+  ],
+  [
+    "nothing but the explanation",
+    `Verification failed: Policy: Operation is not allowed\n\nReason:\n  Not here.\n${count}\n`,
+    { reason: "Policy: Operation is not allowed", slot: undefined, hidden: 3 },
+  ],
 ])("%s", (_, log, verdict) => {
   expect(readVerifierLog(log)).toEqual(verdict as Verdict);
 });

@@ -1,0 +1,71 @@
+/**
+ * A lab of real kernels, for scripts that want to try something on one of them:
+ *
+ *   bun tests/vm/lab.ts KERNEL|all [SCRIPT [FILE...]]
+ *
+ * SCRIPT runs as root in the guest with tracer.sh and topo.sh at hand, FILEs beside it; what it writes to $OUT
+ * is printed, or lands in the folder $LAB_OUT. $PWRU_VM_BINARY is the tracer under test (default ./pwru, "peer"
+ * for Debian's pwru). Without SCRIPT the kernel is only fetched.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { boot, type BootOptions } from "./boot.ts";
+import { installPrograms } from "./debian.ts";
+import { image, type KernelName, kernelNames } from "./images.ts";
+import { baseArchive, peerPath } from "./initramfs.ts";
+
+const repository = resolve(import.meta.dir, "../..");
+
+/** The binary under test: $PWRU_VM_BINARY, by default the one the build leaves in the repository. */
+export function testedBinary(): string {
+  const wanted = process.env["PWRU_VM_BINARY"] ?? join(repository, "pwru");
+  return wanted === "peer" ? peerPath : wanted;
+}
+
+/** Whether Debian's pwru stands in for ours: then what only ours can do is not asked for. */
+export const peerStandsIn = (): boolean => testedBinary() === peerPath;
+
+export const isKernelName = (name: string): name is KernelName =>
+  (kernelNames as readonly string[]).includes(name);
+
+/** Programs, kernel and base archive: everything a boot needs, from the network if it is not here yet. */
+export function prepare(kernel: KernelName, say: (line: string) => void) {
+  installPrograms(say);
+  const found = image(kernel, say);
+  baseArchive();
+  return found;
+}
+
+if (import.meta.main) {
+  const [which = "", script, ...files] = process.argv.slice(2);
+  const chosen = which === "all" ? kernelNames : [which].filter(isKernelName);
+  if (chosen.length === 0) {
+    console.error(`usage: bun tests/vm/lab.ts ${kernelNames.join("|")}|all [SCRIPT [FILE...]]`);
+    process.exit(2);
+  }
+  for (const kernel of chosen) {
+    const ready = prepare(kernel, console.error);
+    if (script === undefined) continue;
+    const options: BootOptions = {
+      binary: testedBinary(),
+      cpus: Number(process.env["LAB_SMP"] ?? 2),
+      append: process.env["LAB_APPEND"] ?? "",
+      watch: process.env["LAB_WATCH"] !== undefined,
+    };
+    const limitSeconds = Number(process.env["LAB_TIMEOUT"] ?? 300);
+    const job = { name: "script", script: readFileSync(script, "utf8"), limitSeconds, files };
+    const booted = await boot(ready, [job], options);
+    const outcome = booted.outcomes.get("script");
+    console.error(
+      `Linux ${kernel}: status ${outcome?.status ?? "none"}, ${booted.seconds.toFixed(1)} s in all`,
+    );
+    if (outcome?.status === undefined) console.error(booted.console);
+    const folder = process.env["LAB_OUT"];
+    if (folder !== undefined) mkdirSync(folder, { recursive: true });
+    for (const name of outcome?.files ?? []) {
+      const text = outcome?.read(name) ?? "";
+      if (folder !== undefined) writeFileSync(join(folder, name), text);
+      else if (text !== "") console.log(`== ${name}\n${text.trimEnd()}`);
+    }
+  }
+}

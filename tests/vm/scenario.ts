@@ -1,0 +1,81 @@
+/**
+ * A scenario: what happens in the guest, and what must be true of the files it leaves.
+ *
+ * The script runs in the guest with tracer.sh and topo.sh at hand; the checks run on the host, each as a test.
+ */
+import type { Outcome } from "./boot.ts";
+import type { KernelName } from "./images.ts";
+import { parseLines, type TraceLine } from "./lines.ts";
+
+export interface Scenario {
+  readonly name: string;
+  /** kernels it makes sense on; all of them when left out */
+  readonly kernels?: readonly KernelName[];
+  /** bash */
+  readonly script: string;
+  readonly limitSeconds: number;
+  readonly checks: Checks;
+  /** what Debian's pwru cannot do: left out when it stands in for ours */
+  readonly oursOnly?: Checks;
+}
+
+export type Checks = Readonly<Record<string, (run: Run) => void>>;
+
+/** What tracer.sh wrote down about one run of a tracer. */
+export interface Facts {
+  readonly ready: boolean;
+  readonly readyMs: number;
+  /** from the signal (or the start, for `run`) until the process was gone, or until we stopped waiting */
+  readonly stopMs: number;
+  readonly gone: boolean;
+  /** exit status as the shell gives it: 130 is SIGINT; NaN while it is not gone */
+  readonly status: number;
+  /** peak resident memory, VmHWM */
+  readonly peakKib: number;
+}
+
+/** One scenario's files on one kernel, as the checks read them. */
+export class Run {
+  readonly kernel: KernelName;
+  readonly #outcome: Outcome;
+
+  constructor(kernel: KernelName, outcome: Outcome) {
+    this.kernel = kernel;
+    this.#outcome = outcome;
+  }
+
+  text(file: string): string {
+    return this.#outcome.read(file);
+  }
+
+  lines(file: string): TraceLine[] {
+    return parseLines(this.text(file));
+  }
+
+  facts(name: string): Facts {
+    const rows = this.text(`${name}.facts`).trim().split("\n").map((row) => row.split("="));
+    const of = Object.fromEntries(rows) as Record<string, string | undefined>;
+    return {
+      ready: of["ready"] === "yes",
+      readyMs: Number(of["ready_ms"]),
+      stopMs: Number(of["stop_ms"]),
+      gone: of["gone"] === "yes",
+      status: Number(of["status"]),
+      peakKib: Number(of["hwm_kib"]),
+    };
+  }
+}
+
+/** Function names in the order they were printed, only those of `names`: repeats stay. */
+export const only = (lines: readonly TraceLine[], names: readonly string[]): string[] =>
+  lines.map((line) => line.func).filter((func) => names.includes(func));
+
+/** "function(REASON)" of lines that carry one. */
+export const withReason = (line: TraceLine): string =>
+  line.reason === undefined ? line.func : `${line.func}(${line.reason})`;
+
+/** 5.10 < 6.1 < 6.12: whether a kernel is at least that one. */
+export function atLeast(kernel: KernelName, other: KernelName): boolean {
+  const [a = 0, b = 0] = kernel.split(".").map(Number), [c = 0, d = 0] = other.split(".").map(Number);
+  return a !== c ? a > c : b >= d;
+}

@@ -1,0 +1,100 @@
+/**
+ * The story this tool exists for: a DNS answer that never arrives.
+ *
+ * A server answers a pod with one UDP datagram of 2351 bytes, DF set. While the pod's link has an MTU of 1500
+ * the node must drop it and say so by ICMP; with 9001 it arrives.
+ */
+import { expect } from "bun:test";
+import { peerStandsIn } from "../lab.ts";
+import type { KernelName } from "../images.ts";
+import { only, type Scenario, withReason } from "../scenario.ts";
+
+/** How a kernel frees a packet that is too big, in the tracer's words; 5.10 knows no reasons. */
+const freeOf: Record<KernelName, string> = {
+  "5.10": "kfree_skb",
+  "6.1": "kfree_skb_reason(PKT_TOO_BIG)",
+  "6.12": "sk_skb_reason_drop(PKT_TOO_BIG)",
+  "6.18": "sk_skb_reason_drop(PKT_TOO_BIG)",
+  "7.3": "sk_skb_reason_drop(PKT_TOO_BIG)",
+};
+/** pwru 1.0.5 reads no reason from sk_skb_reason_drop. */
+const expectedFree = (kernel: KernelName): string =>
+  peerStandsIn() ? freeOf[kernel].replace(/(sk_skb_reason_drop).*/, "$1") : freeOf[kernel];
+const functionOf = (free: string): string => free.replace(/\(.*/, "");
+
+export const tuple = "10.9.2.2:9053->10.9.1.2:40053(udp)";
+
+/** Stations of the packet that are functions of their own on every kernel we test. */
+const stations = ["ip_output", "ip_forward", "__icmp_send", "ip_local_deliver", "udp_rcv", "skb_consume_udp"];
+
+export const story: Scenario = {
+  name: "story",
+  limitSeconds: 240,
+  script: `
+    topo 1500
+    start tracer --output-meta --output-tuple 'udp and src port 9053'
+    answer small
+    chapter tracer small
+    pod_mtu 9001
+    answer big
+    chapter tracer big
+    stop tracer
+    untopo
+  `,
+  checks: {
+    "starts, ends with status 0 and prints nothing but its header and records"(run) {
+      expect(run.facts("tracer")).toMatchObject({ ready: true, gone: true, status: 0 });
+      expect(run.lines("tracer.out").flatMap((line) => line.below)).toEqual([]);
+    },
+    "only the answer is printed, from one skb"(run) {
+      for (const part of ["small.lines", "big.lines"]) {
+        expect([...new Set(run.lines(part).map((line) => line.tuple))]).toEqual([tuple]);
+        expect(new Set(run.lines(part).map((line) => line.skb)).size).toBe(1);
+      }
+    },
+    "MTU 1500: forwarded, answered by ICMP, freed"(run) {
+      const free = functionOf(freeOf[run.kernel]);
+      expect(only(run.lines("small.lines"), [...stations, free]))
+        .toEqual(["ip_output", "ip_forward", "__icmp_send", free]);
+      expect(run.text("small.received").length).toBe(0);
+    },
+    "MTU 1500: the free names the reason"(run) {
+      const free = run.lines("small.lines").filter((line) => line.func === functionOf(freeOf[run.kernel]));
+      expect(free.map(withReason)).toEqual([expectedFree(run.kernel)]);
+    },
+    "MTU 1500: the node saw it come in through dnsveth"(run) {
+      const at = (name: string) => run.lines("small.lines").find((line) => line.func === name);
+      const inNode = { iface: "dnsveth", proto: 0x0800, mtu: 9001, len: 2379, mark: 0, tuple };
+      expect(at("ip_forward")).toMatchObject(inNode);
+      expect(at("__icmp_send")).toMatchObject(inNode);
+      expect(at(functionOf(freeOf[run.kernel]))).toMatchObject(inNode);
+      expect(at("ip_output")).toMatchObject({ mtu: 0, len: 2379, ifindex: 0 });
+      expect(at("ip_output")?.netns).not.toBe(at("ip_forward")?.netns);
+    },
+    "MTU 1500: nothing follows the free but the free itself"(run) {
+      const funcs = run.lines("small.lines").map((line) => line.func);
+      const after = funcs.slice(funcs.indexOf(functionOf(freeOf[run.kernel])) + 1);
+      expect(after.filter((func) => !/^(__)?k?free_skb|^skb_(release|free)|^skb_/.test(func))).toEqual([]);
+    },
+    "MTU 9001: forwarded and delivered, no ICMP"(run) {
+      // socat looks at the datagram before it takes it: two visits to skb_consume_udp.
+      expect(only(run.lines("big.lines"), [...stations, functionOf(freeOf[run.kernel])])).toEqual([
+        "ip_output",
+        "ip_forward",
+        "ip_output",
+        "ip_local_deliver",
+        "udp_rcv",
+        "skb_consume_udp",
+        "skb_consume_udp",
+      ]);
+      expect(run.text("big.received").length).toBe(2351);
+    },
+    "MTU 9001: headers come off on the way up"(run) {
+      const at = (name: string) => run.lines("big.lines").find((line) => line.func === name);
+      expect(at("ip_forward")).toMatchObject({ iface: "dnsveth", mtu: 9001, len: 2379 });
+      expect(at("ip_local_deliver")).toMatchObject({ mtu: 9001, len: 2379 });
+      expect(at("udp_rcv")).toMatchObject({ mtu: 9001, len: 2359 });
+      expect(at("skb_consume_udp")).toMatchObject({ len: 2351 });
+    },
+  },
+};

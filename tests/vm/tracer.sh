@@ -1,0 +1,110 @@
+# Starting, watching and stopping a tracer inside the guest. Sourced by every scenario.
+#
+#   start NAME [WORD...]      starts $TRACER with these words, returns when it is ready (or gone)
+#   stop NAME [SIGNAL [MS]]   sends SIGINT or SIGNAL and waits until it is gone, MS milliseconds at most
+#   run NAME [WORD...]        starts it, waits for its end
+#
+# Leaves $OUT/NAME.out, NAME.err and NAME.facts, lines of key=value:
+#   ready_ms   from exec to the ready file         stop_ms    from the signal until the parent has reaped it
+#   status     as the shell sees it                hwm_kib    VmHWM at the time of the signal
+#   ready, gone   yes or no
+
+TRACER=${TRACER:-$PWRU}
+declare -A pid_of chapter_end
+mkfifo /tmp/nap.$$ && exec 9<> /tmp/nap.$$ && rm /tmp/nap.$$
+
+# Seconds, without a process of its own: forks are slow under emulation.
+nap() { read -rt "$1" -u 9; }
+# Microseconds since the epoch, in $NOW.
+now() { NOW=${EPOCHREALTIME/./}; }
+fact() { echo "$2=$3" >> "$OUT/$1.facts"; }
+
+# until_true SECONDS COMMAND...: polls; fails when the time is over.
+until_true() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ $SECONDS -lt $end ] || return 1
+    nap 0.02
+  done
+  return 0
+}
+
+start() {
+  local name=$1 ready=/tmp/$1.ready begin
+  shift
+  rm -f "$ready"
+  now; begin=$NOW
+  # Job control: without it the shell makes a background job ignore SIGINT.
+  set -m
+  "$TRACER" --ready-file "$ready" "$@" > "$OUT/$name.out" 2> "$OUT/$name.err" &
+  pid_of[$name]=$!
+  set +m
+  echo "$TRACER $*" > "$OUT/$name.command"
+  until [ -e "$ready" ] || [ ! -d /proc/${pid_of[$name]} ]; do nap 0.02; done
+  now
+  fact "$name" ready_ms $(((NOW - begin) / 1000))
+  if [ -e "$ready" ]; then fact "$name" ready yes; else fact "$name" ready no; fi
+}
+
+# Waits for the end of a tracer: status and time since $1 (microseconds).
+reap() {
+  local name=$1 begin=$2 limit_ms=$3 pid=${pid_of[$1]}
+  while [ -d /proc/$pid ]; do
+    now
+    if [ $(((NOW - begin) / 1000)) -ge $limit_ms ]; then
+      fact "$name" gone no
+      fact "$name" stop_ms $(((NOW - begin) / 1000))
+      return 1
+    fi
+    nap 0.01
+  done
+  now
+  fact "$name" stop_ms $(((NOW - begin) / 1000))
+  wait "$pid"
+  fact "$name" status $?
+  fact "$name" gone yes
+}
+
+stop() {
+  local name=$1 signal=${2:-INT} limit_ms=${3:-60000} pid=${pid_of[$1]}
+  fact "$name" hwm_kib "$(awk '/^VmHWM/ { print $2 }' /proc/$pid/status)"
+  now
+  kill -"$signal" "$pid"
+  reap "$name" "$NOW" "$limit_ms"
+} 2>> "$OUT/stderr"
+
+run() {
+  local name=$1 begin
+  shift
+  now; begin=$NOW
+  set -m
+  "$TRACER" "$@" > "$OUT/$name.out" 2> "$OUT/$name.err" &
+  pid_of[$name]=$!
+  set +m
+  echo "$TRACER $*" > "$OUT/$name.command"
+  reap "$name" "$begin" 60000
+}
+
+# lines_in NAME N: whether the tracer has printed N lines (the header counts).
+lines_in() { [ "$(wc -l < "$OUT/$1.out")" -ge "$2" ]; }
+
+# settle NAME: waits until the output has not grown for 0.3 s, 10 s at most.
+settle() {
+  local before=-1 size=0 tries=0
+  while [ "$size" != "$before" ] && [ $tries -lt 33 ]; do
+    before=$size
+    nap 0.3
+    size=$(wc -c < "$OUT/$1.out")
+    tries=$((tries + 1))
+  done
+}
+
+# chapter NAME TITLE: what was printed since the last chapter is kept as $OUT/TITLE.lines, under the header.
+chapter() {
+  local from=${chapter_end[$1]:-1} to
+  settle "$1"
+  to=$(wc -l < "$OUT/$1.out")
+  sed -n "1p;$((from + 1)),${to}p" "$OUT/$1.out" > "$OUT/$2.lines"
+  chapter_end[$1]=$to
+}

@@ -1,0 +1,65 @@
+/**
+ * Runs the scenarios on real kernels: one boot per kernel, every check a test.
+ *
+ * Environment: PWRU_VM_KERNELS "6.1,6.12" and PWRU_VM_SCENARIOS "story,flood" restrict it, PWRU_VM_BINARY names
+ * the tracer ("peer" for Debian's pwru), PWRU_VM_KEEP is a folder for what the guest wrote.
+ */
+import { beforeAll, describe, test } from "bun:test";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { boot, type Outcome } from "./boot.ts";
+import { type KernelName, kernelNames } from "./images.ts";
+import { peerStandsIn, prepare, testedBinary } from "./lab.ts";
+import { Run, type Scenario } from "./scenario.ts";
+import { scenarios } from "./scenarios/all.ts";
+
+const chosen = <T extends string>(variable: string, all: readonly T[]): readonly T[] => {
+  const wanted = process.env[variable]?.split(",");
+  return wanted === undefined ? all : all.filter((name) => wanted.includes(name));
+};
+
+/** Copies what the guest wrote to a folder, if one was asked for. */
+function keep(kernel: KernelName, outcomes: Iterable<Outcome>): void {
+  const folder = process.env["PWRU_VM_KEEP"];
+  if (folder === undefined) return;
+  for (const outcome of outcomes) {
+    const to = join(folder, kernel, outcome.name);
+    mkdirSync(to, { recursive: true });
+    for (const name of outcome.files) writeFileSync(join(to, name), outcome.read(name));
+  }
+}
+
+/** @throws {Error} the script did not reach its end */
+function finished(scenario: Scenario, outcome: Outcome | undefined, guestConsole: string): Outcome {
+  if (outcome?.status === 0) return outcome;
+  if (outcome?.status === undefined) {
+    throw new Error(`The guest never finished scenario "${scenario.name}"\n${guestConsole}`);
+  }
+  const why = outcome.status === 124
+    ? `took over ${scenario.limitSeconds} s`
+    : `exit status ${outcome.status}`;
+  throw new Error(`Scenario "${scenario.name}": ${why}\n${outcome.read("stderr").slice(-2000)}`);
+}
+
+const names = chosen("PWRU_VM_SCENARIOS", scenarios.map((scenario) => scenario.name));
+
+describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
+  const mine = scenarios.filter((s) => names.includes(s.name) && (s.kernels?.includes(kernel) ?? true));
+  const limitMs = mine.reduce((sum, scenario) => sum + scenario.limitSeconds + 10, 180) * 1000;
+  let outcomes: ReadonlyMap<string, Outcome> = new Map();
+  let guestConsole = "";
+
+  beforeAll(async () => {
+    const image = prepare(kernel, console.error);
+    const booted = await boot(image, mine, { binary: testedBinary() });
+    outcomes = booted.outcomes;
+    guestConsole = booted.console;
+    keep(kernel, outcomes.values());
+  }, limitMs);
+
+  describe.each(mine)("$name", (scenario) => {
+    const run = () => new Run(kernel, finished(scenario, outcomes.get(scenario.name), guestConsole));
+    const checks = { ...scenario.checks, ...(peerStandsIn() ? {} : scenario.oursOnly) };
+    test.each(Object.entries(checks))("%s", (_name, check) => check(run()));
+  });
+});
