@@ -121,6 +121,18 @@ test("A lock that is not to be had delays, but does not prevent", async () => {
   expect(result.attached).toBe(1);
 });
 
+test("Closing pauses deleters, and goes on without their consent", async () => {
+  const { control, perf, events } = setUp(), modes: (string | undefined)[] = [];
+  await events.attach([[target(1)]], new Map([[1, 9]]));
+  perf.onClose = () => void modes.push(control.held.get("probes"));
+  events.close();
+  await events.attach([[target(2)]], new Map([[1, 9]]));
+  control.taken.add("probes");
+  events.close();
+  expect(modes).toEqual(["shared", undefined]);
+  expect([perf.live.length, control.held.size]).toEqual([0, 0]);
+});
+
 test("Without a definition nothing is swept, and once is enough", async () => {
   const { swept, events } = setUp();
   await events.release({ say: () => {} });

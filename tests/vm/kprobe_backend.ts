@@ -124,7 +124,8 @@ async function run(limit: number): Promise<void> {
   raiseOpenFiles(65536);
   const { targets, recordAddresses } = readTargets(limit), selectedMs = since();
   using maps = new Maps();
-  const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, loadProgram(countProgram(), { maps }).fd]));
+  const one = process.env["PROGRAMS"] === "1" ? loadProgram(countProgram(), { maps }).fd : undefined;
+  const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, one ?? loadProgram(countProgram(), { maps }).fd]));
   const { backend, fallback, sweepDeadOwners } = openKprobes({ recordAddresses });
   if (fallback !== undefined) say({ fallback: fallback.message, hint: fallback.hint });
   const batches = [targets.slice(0, 40), targets.slice(40)].filter((batch) => batch.length > 0);
