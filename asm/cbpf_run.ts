@@ -43,6 +43,8 @@ export interface RunOptions {
   /** length on the wire, which `ld #pktlen` sees; default: the captured length */
   readonly wireLength?: number;
   readonly ancillary?: AncillaryData;
+  /** add offset and X in 32 bits, as Linux does; libpcap finds no packet that long */
+  readonly indexWraps?: boolean;
   /** ends programs that loop (backward `ja`), with 0 */
   readonly maxSteps?: number;
 }
@@ -73,7 +75,7 @@ export function executeCbpf(
   packet: Uint8Array,
   options: RunOptions = {},
 ): Outcome {
-  const { wireLength = packet.length, maxSteps = 1_000_000 } = options;
+  const { wireLength = packet.length, indexWraps = false, maxSteps = 1_000_000 } = options;
   const scratch = new Uint32Array(BPF_MEMWORDS);
   let a = 0, x = 0;
   let pc = 0;
@@ -128,7 +130,7 @@ export function executeCbpf(
         }
         return loadPacket(packet, code, k);
       case BPF_IND:
-        return loadPacket(packet, code, k + x); // a sum above 2^32 is out of the packet, it does not wrap
+        return loadPacket(packet, code, indexWraps ? (k + x) >>> 0 : k + x);
       default: // BPF_MSH
         return k < packet.length ? 4 * (packet[k]! & 0xf) : failed;
     }
