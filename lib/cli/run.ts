@@ -5,6 +5,7 @@
  */
 import { writeFileSync, writeSync } from "node:fs";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
+import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
 import { type Names, TextPrinter } from "../output/text.ts";
 import { BatchWriter } from "../output/writer.ts";
@@ -16,6 +17,7 @@ import { releaseMemory } from "../sys/memory.ts";
 import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compilePacketFilter } from "../trace/filter.ts";
+import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
 import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
@@ -93,6 +95,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   });
   for (const remark of backend.remarks) log.warn(remark);
   log.debug("Attached", { ms: sinceStart() });
+  refuseIfNamed(options.filterFunc, backend);
   warnOfFailures(backend, options.debug, log);
   if (!stop.signal.aborted) {
     log.info("Attached", { ignored: backend.failures.length });
@@ -113,7 +116,9 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
     found: backend.found,
     shown: printer.printed,
     beyondLimit: reading.beyondLimit,
-    lost: { ringFull: lost, unreadable, recursion: missed },
+    lost,
+    unreadable,
+    missed,
   }));
 
   const giveUp = new AbortController();
@@ -133,6 +138,16 @@ function warnOfNamespaces(failures: readonly NetnsFailure[], log: Log): void {
     namespaces: failures.length,
     first: inode,
     error: cause.message,
+  });
+}
+
+/** A function that the user named must be there; of a pattern's, those that can be. */
+function refuseIfNamed(pattern: string, { failures, attached }: ProbeBackend): void {
+  const [first] = failures;
+  if (first === undefined || !(isExactName(pattern) || attached === 0)) return;
+  throw new UnsupportedError(`Cannot probe "${first.name}": ${first.code}`, {
+    hint:
+      "the kernel refuses probes there; --backend kprobe-multi, kprobe and tracepoint differ in where they can",
   });
 }
 

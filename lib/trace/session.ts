@@ -10,7 +10,7 @@ import type { PacketFilter, TraceOptions } from "../../bpf-programs/trace.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
-import { UnsupportedError } from "../errors.ts";
+import { UnsupportedError, UsageError } from "../errors.ts";
 import { openKprobes } from "../link/kprobe.ts";
 import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
@@ -22,6 +22,7 @@ import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
+import { wholeName } from "./pattern.ts";
 import { packetTracepoints } from "./tracepoints.ts";
 
 export interface SessionOptions {
@@ -137,7 +138,17 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       modules: moduleTypes(btf, options.modules),
       useFtrace: false,
     });
-    return selectFunctions({ ...sources, ftrace: await ftrace }, options.functionPattern);
+    const selection = selectFunctions({ ...sources, ftrace: await ftrace }, options.functionPattern);
+    if (selection.functions.length > 0) return selection;
+    if (options.functionPattern === "") {
+      throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
+        hint: "ftrace lists none: is tracefs mounted on /sys/kernel/tracing?",
+      });
+    }
+    throw new UsageError(
+      `Cannot find a function for "${options.functionPattern}": none of ${selection.found} that match can be traced`,
+      "--filter-func",
+    );
   };
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
@@ -148,7 +159,18 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
       return new ClassicKprobeBackend(kprobes, await select(), trace, context, load);
     },
-    tracepoint: () => Promise.resolve(new TracepointBackend(packetTracepoints(btf), trace, load)),
+    // deno-lint-ignore require-await
+    async tracepoint() {
+      const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
+      const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
+      if (hooks.length > 0) return new TracepointBackend(hooks, trace, load);
+      throw new UsageError(
+        `Cannot find a tracepoint for "${options.functionPattern}": there are ${
+          all.map(({ name }) => name).join(", ")
+        }`,
+        "--filter-func",
+      );
+    },
   };
   try {
     return new Session(types, maps, trace, await choose(options.backend, create));
