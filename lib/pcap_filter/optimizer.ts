@@ -69,7 +69,10 @@ function pass(flow: Flow, rewrite: boolean, changes: Changes): void {
   if (rewrite) return;
 
   findEdgeDominators(flow); // now, not before: the peephole step may swap the exits of a block
-  for (const vertex of toRoot(flow)) for (const edge of vertex.edges) shortcut(flow, edge, changes);
+  const reachable = new Set(postorder(flow.root));
+  for (const vertex of toRoot(flow)) {
+    if (reachable.has(vertex)) { for (const edge of vertex.edges) shortcut(flow, edge, changes); }
+  }
   findIncoming(flow);
   for (const vertex of toRoot(flow)) {
     pullUp(vertex, "onFalse", changes);
