@@ -6,7 +6,9 @@
 import { writeFileSync, writeSync } from "node:fs";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
-import { type Names, TextPrinter } from "../output/text.ts";
+import { NetnsNameTable } from "../output/netns_names.ts";
+import { makePrinter } from "../output/open.ts";
+import type { EventPrinter, Names } from "../output/printer.ts";
 import { BatchWriter } from "../output/writer.ts";
 import { filterNames } from "../names/files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
@@ -68,20 +70,14 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
 
   const interfaces = new InterfaceTable();
   if (options.outputMeta) warnOfNamespaces(interfaces.scan(), log);
+  const netnsNames = new NetnsNameTable();
+  if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
   const writer = new BatchWriter(STDOUT);
-  const { outputMeta, outputTuple, timestamp } = options;
-  const printer = new TextPrinter(
-    writer,
-    {
-      outputMeta,
-      outputTuple,
-      timestamp,
-      tracepoints: backend.name === "tracepoint",
-      bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
-    },
-    names(session),
-    interfaces,
-  );
+  const printer = makePrinter(writer, {
+    ...options,
+    tracepoints: backend.name === "tracepoint",
+    bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
+  }, { names: names(session), interfaces, netnsNames });
   const reading = new Reading(session, printer, writer, options.outputLimitLines, stop);
 
   releaseMemory();
@@ -157,7 +153,7 @@ class Reading {
   /** records that came after the last line that was asked for */
   beyondLimit = 0;
   readonly #session: Session;
-  readonly #printer: TextPrinter;
+  readonly #printer: EventPrinter;
   readonly #writer: BatchWriter;
   readonly #limit: number;
   readonly #stop: AbortController;
@@ -165,7 +161,7 @@ class Reading {
 
   constructor(
     session: Session,
-    printer: TextPrinter,
+    printer: EventPrinter,
     writer: BatchWriter,
     limit: number,
     stop: AbortController,
@@ -260,7 +256,7 @@ function sessionOptions(options: Options, filter: string): SessionOptions {
     functionPattern: options.filterFunc,
     modules: options.allKmods ? "all" : options.kmods,
     ringBytes: options.ringSize,
-    meta: options.outputMeta,
+    meta: options.outputMeta || options.outputNetnsNames,
     tuple: options.outputTuple,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),

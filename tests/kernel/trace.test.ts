@@ -132,7 +132,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     expect(stderr).toContain("Printed events, exiting program..");
   });
 
-  test("a reader that goes away ends it quietly, and nothing stays behind", async () => {
+  test("a reader that goes away ends it quietly, and nothing stays behind", () => {
     const shell = Bun.spawnSync([
       "bash",
       "-c",
