@@ -7,7 +7,9 @@ import { writeFileSync, writeSync } from "node:fs";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
-import { type Names, TextPrinter } from "../output/text.ts";
+import { NetnsNameTable } from "../output/netns_names.ts";
+import { makePrinter } from "../output/open.ts";
+import type { EventPrinter, Names } from "../output/printer.ts";
 import { BatchWriter } from "../output/writer.ts";
 import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
@@ -70,20 +72,14 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
 
   const interfaces = new InterfaceTable();
   if (options.outputMeta) warnOfNamespaces(interfaces.scan(), log);
+  const netnsNames = new NetnsNameTable();
+  if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
   const writer = new BatchWriter(STDOUT);
-  const { outputMeta, outputTuple, timestamp } = options;
-  const printer = new TextPrinter(
-    writer,
-    {
-      outputMeta,
-      outputTuple,
-      timestamp,
-      tracepoints: backend.name === "tracepoint",
-      bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
-    },
-    names(session),
-    interfaces,
-  );
+  const printer = makePrinter(writer, {
+    ...options,
+    tracepoints: backend.name === "tracepoint",
+    bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
+  }, { names: names(session), interfaces, netnsNames });
   const reading = new Reading(session, printer, writer, options.outputLimitLines, stop);
 
   releaseMemory();
@@ -172,7 +168,7 @@ class Reading {
   /** records that came after the last line that was asked for */
   beyondLimit = 0;
   readonly #session: Session;
-  readonly #printer: TextPrinter;
+  readonly #printer: EventPrinter;
   readonly #writer: BatchWriter;
   readonly #limit: number;
   readonly #stop: AbortController;
@@ -180,7 +176,7 @@ class Reading {
 
   constructor(
     session: Session,
-    printer: TextPrinter,
+    printer: EventPrinter,
     writer: BatchWriter,
     limit: number,
     stop: AbortController,
@@ -275,7 +271,7 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     functionPattern: options.filterFunc,
     modules: options.allKmods ? "all" : options.kmods,
     ringBytes: options.ringSize,
-    meta: options.outputMeta,
+    meta: options.outputMeta || options.outputNetnsNames,
     tuple: options.outputTuple,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
