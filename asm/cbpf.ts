@@ -176,6 +176,11 @@ export function classOf(code: number): number {
   return code & 0x07;
 }
 
+/** True for loads of what Linux knows about the packet, not of its bytes. */
+export function isAncillaryLoad({ code, k }: CbpfInsn): boolean {
+  return classOf(code) === op.BPF_LD && (code & 0xe0) === op.BPF_ABS && k >= SKF_AD_OFF;
+}
+
 /** Whether the second operand of a calculation or comparison is X; else it is k. */
 export function usesX(code: number): boolean {
   return (code & op.BPF_X) !== 0;

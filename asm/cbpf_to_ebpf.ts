@@ -112,6 +112,8 @@ export interface FilterFrame {
   readonly scratch: number;
   readonly match: Label;
   readonly noMatch: Label;
+  /** where a load behind `length` goes; default: `noMatch` */
+  readonly tooShort?: Label;
 }
 
 /** Turns of a loop (IPv6 extension headers, for `protochain`) before a filter gives up. */
@@ -391,7 +393,7 @@ function scratchWord({ scratch }: FilterFrame, word: number) {
 
 /** A or X = what a load instruction names. */
 function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterFrame): Code {
-  const { access, length, noMatch } = frame;
+  const { access, length, tooShort = frame.noMatch } = frame;
   switch (mode(code)) {
     case BPF_IMM:
       return mov32(dst, k);
@@ -419,7 +421,7 @@ function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterF
         k === 0 ? [] : add(r2, k),
         mov(r1, r2),
         add(r1, size),
-        jgt(r1, length, noMatch),
+        jgt(r1, length, tooShort),
         access.variable(dst, r2, size),
       ];
       const plain = k + PLAIN_IPV4_HEADER;
@@ -428,7 +430,7 @@ function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterF
       }
       return [
         jne32(frame.x, PLAIN_IPV4_HEADER, slow),
-        plain + size <= known.checked ? [] : jlt32(length, plain + size, noMatch),
+        plain + size <= known.checked ? [] : jlt32(length, plain + size, tooShort),
         access.constant(dst, plain, size),
         ja(done),
         slow,
@@ -449,9 +451,9 @@ function bytes(
   known: Known,
   frame: FilterFrame,
 ): Code {
-  const { access, length, noMatch } = frame, size = sizeOf(code);
+  const { access, length, tooShort = frame.noMatch } = frame, size = sizeOf(code);
   return [
-    k + size <= known.checked ? [] : jlt32(length, k + size, noMatch),
+    k + size <= known.checked ? [] : jlt32(length, k + size, tooShort),
     access.holds(k, size) ? access.constant(dst, k, size) : [mov(r2, k), access.variable(dst, r2, size)],
     swapped(dst, size),
   ];

@@ -1,11 +1,11 @@
 /**
- * Lines per second of the text printer on one core, from prepared records to /dev/null.
+ * Lines per second of the printers on one core, from prepared records to /dev/null.
  *
  * Run: bun bench/format.ts
  */
 import { closeSync, openSync } from "node:fs";
 import { HEADER_BYTES, packetEvent } from "../bpf-programs/events.ts";
-import { type TextOptions, TextPrinter } from "../lib/output/text.ts";
+import { type FormatOptions, makePrinter } from "../lib/output/open.ts";
 import { BatchWriter } from "../lib/output/writer.ts";
 
 const RECORDS = 32_768, ROUNDS = 60;
@@ -48,23 +48,30 @@ function records(ipv6: boolean): DataView {
   return view;
 }
 
-function measure(name: string, view: DataView, changes: Partial<TextOptions> = {}): void {
+function measure(name: string, view: DataView, changes: Partial<FormatOptions> = {}): void {
   const fd = openSync("/dev/null", "w");
   const writer = new BatchWriter(fd);
-  const options: TextOptions = {
+  const options: FormatOptions = {
     outputMeta: true,
     outputTuple: true,
+    outputTcpFlags: false,
+    outputNetnsNames: false,
+    netnsNamesMaxLength: 16,
+    outputJson: false,
     timestamp: "none",
     tracepoints: false,
     bootOffsetNs: 1_700_000_000_000_000_000n,
     ...changes,
   };
-  const printer = new TextPrinter(
-    writer,
-    options,
-    { probe: (address) => `function_${address & 0xffffffn}`, place: () => undefined, dropReasons: new Map() },
-    { nameOf: (_, ifindex) => `eth${ifindex}`, generation: 0 },
-  );
+  const printer = makePrinter(writer, options, {
+    names: {
+      probe: (address) => `function_${address & 0xffffffn}`,
+      place: () => undefined,
+      dropReasons: new Map(),
+    },
+    interfaces: { nameOf: (_, ifindex) => `eth${ifindex}`, generation: 0 },
+    netnsNames: { nameOf: (netns) => netns % 4 === 0 ? undefined : `netns-${netns}`, generation: 0 },
+  });
   let best = Infinity;
   for (let round = 0; round < ROUNDS; round++) {
     const start = performance.now();
@@ -85,3 +92,13 @@ measure("IPv6", ipv6);
 measure("IPv4, relative time", ipv4, { timestamp: "relative" });
 measure("IPv4, absolute time", ipv4, { timestamp: "absolute" });
 measure("IPv4, no meta, no tuple", ipv4, { outputMeta: false, outputTuple: false });
+measure("IPv4, flags, netns names", ipv4, { outputTcpFlags: true, outputNetnsNames: true });
+measure("JSON, IPv4", ipv4, { outputJson: true });
+measure("JSON, IPv6", ipv6, { outputJson: true });
+measure("JSON, IPv4, absolute time", ipv4, { outputJson: true, timestamp: "absolute" });
+measure("JSON, all fields", ipv4, {
+  outputJson: true,
+  timestamp: "relative",
+  outputTcpFlags: true,
+  outputNetnsNames: true,
+});

@@ -149,6 +149,21 @@ export const options = {
     section: "Probes",
     completion: "module",
   }),
+  "netns-names-max-length": {
+    type: "uint8",
+    default: 16,
+    shownDefault: "16",
+    help: "columns for the names of --output-netns-names, at least 10; longer names are cut",
+    section: "Output",
+    parse: (text) => Math.max(10, Number(parseUnsigned(text, 8))),
+  } satisfies Option<number> as Option<number>,
+  "output-json": flag(false, {
+    help: "print one JSON object per event",
+    detail:
+      "docs/event.schema.json describes it. Nothing is left out because it is zero, names are not cut, and " +
+      "the time of --timestamp absolute is in UTC, in nanoseconds.",
+    section: "Output",
+  }),
   "output-limit-lines": {
     type: "uint",
     default: 0,
@@ -159,6 +174,14 @@ export const options = {
   } satisfies Option<number> as Option<number>,
   "output-meta": flag(true, {
     help: "print namespace, mark, interface, protocol, MTU and length",
+    section: "Output",
+  }),
+  "output-netns-names": flag(false, {
+    help: "print the name of the network namespace, as ip netns or Docker gave it",
+    section: "Output",
+  }),
+  "output-tcp-flags": flag(false, {
+    help: "print the flags of TCP packets, as part of the addresses and ports",
     section: "Output",
   }),
   "output-tuple": flag(true, {

@@ -5,10 +5,13 @@
  */
 import { writeFileSync, writeSync } from "node:fs";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
+import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
-import { type Names, TextPrinter } from "../output/text.ts";
+import { NetnsNameTable } from "../output/netns_names.ts";
+import { makePrinter } from "../output/open.ts";
+import type { EventPrinter, Names } from "../output/printer.ts";
 import { BatchWriter } from "../output/writer.ts";
-import { filterNames } from "../names/files.ts";
+import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
@@ -16,6 +19,7 @@ import { releaseMemory } from "../sys/memory.ts";
 import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compilePacketFilter } from "../trace/filter.ts";
+import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
 import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
@@ -55,33 +59,27 @@ export async function run(words: readonly string[], version: string): Promise<nu
 }
 
 async function trace(options: Options, filter: string, log: Log): Promise<void> {
-  const wanted = sessionOptions(options, filter);
+  const wanted = await sessionOptions(options, filter);
   requireRights();
   raiseLockedMemory();
   raiseOpenFiles(WANTED_FILES);
   const stop = new AbortController();
   using _signals = onSignals((signal) => stop.abort(signal));
-  using session = openSession(wanted);
+  using session = await openSession(wanted);
   const { backend } = session;
   for (const remark of session.remarks) log.debug(remark);
   log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
 
   const interfaces = new InterfaceTable();
   if (options.outputMeta) warnOfNamespaces(interfaces.scan(), log);
+  const netnsNames = new NetnsNameTable();
+  if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
   const writer = new BatchWriter(STDOUT);
-  const { outputMeta, outputTuple, timestamp } = options;
-  const printer = new TextPrinter(
-    writer,
-    {
-      outputMeta,
-      outputTuple,
-      timestamp,
-      tracepoints: backend.name === "tracepoint",
-      bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
-    },
-    names(session),
-    interfaces,
-  );
+  const printer = makePrinter(writer, {
+    ...options,
+    tracepoints: backend.name === "tracepoint",
+    bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
+  }, { names: names(session), interfaces, netnsNames });
   const reading = new Reading(session, printer, writer, options.outputLimitLines, stop);
 
   releaseMemory();
@@ -93,6 +91,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   });
   for (const remark of backend.remarks) log.warn(remark);
   log.debug("Attached", { ms: sinceStart() });
+  refuseIfNamed(options.filterFunc, backend);
   warnOfFailures(backend, options.debug, log);
   if (!stop.signal.aborted) {
     log.info("Attached", { ignored: backend.failures.length });
@@ -113,7 +112,9 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
     found: backend.found,
     shown: printer.printed,
     beyondLimit: reading.beyondLimit,
-    lost: { ringFull: lost, unreadable, recursion: missed },
+    lost,
+    unreadable,
+    missed,
   }));
 
   const giveUp = new AbortController();
@@ -133,6 +134,16 @@ function warnOfNamespaces(failures: readonly NetnsFailure[], log: Log): void {
     namespaces: failures.length,
     first: inode,
     error: cause.message,
+  });
+}
+
+/** A function that the user named must be there; of a pattern's, those that can be. */
+function refuseIfNamed(pattern: string, { failures, attached }: ProbeBackend): void {
+  const [first] = failures;
+  if (first === undefined || !(isExactName(pattern) || attached === 0)) return;
+  throw new UnsupportedError(`Cannot probe "${first.name}": ${first.code}`, {
+    hint:
+      "the kernel refuses probes there; --backend kprobe-multi, kprobe and tracepoint differ in where they can",
   });
 }
 
@@ -157,7 +168,7 @@ class Reading {
   /** records that came after the last line that was asked for */
   beyondLimit = 0;
   readonly #session: Session;
-  readonly #printer: TextPrinter;
+  readonly #printer: EventPrinter;
   readonly #writer: BatchWriter;
   readonly #limit: number;
   readonly #stop: AbortController;
@@ -165,7 +176,7 @@ class Reading {
 
   constructor(
     session: Session,
-    printer: TextPrinter,
+    printer: EventPrinter,
     writer: BatchWriter,
     limit: number,
     stop: AbortController,
@@ -254,17 +265,17 @@ function names(session: Session): Names {
 }
 
 /** The options as the session wants them; what the user got wrong is found here, before anything is opened. */
-function sessionOptions(options: Options, filter: string): SessionOptions {
+async function sessionOptions(options: Options, filter: string): Promise<SessionOptions> {
   const { netns, ifindex } = findTarget(options);
   return {
     functionPattern: options.filterFunc,
     modules: options.allKmods ? "all" : options.kmods,
     ringBytes: options.ringSize,
-    meta: options.outputMeta,
+    meta: options.outputMeta || options.outputNetnsNames,
     tuple: options.outputTuple,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
-    ...(filter === "" ? {} : { filter: compilePacketFilter(filter, filterNames()) }),
+    ...(filter === "" ? {} : { filter: compilePacketFilter(filter, await resolvedNames(filter)) }),
     ...(options.filterMark.mask === 0
       ? {}
       : { mark: { value: options.filterMark.mark, mask: options.filterMark.mask } }),

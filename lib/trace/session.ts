@@ -10,16 +10,19 @@ import type { PacketFilter, TraceOptions } from "../../bpf-programs/trace.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
-import { UnsupportedError } from "../errors.ts";
+import { UnsupportedError, UsageError } from "../errors.ts";
+import { openKprobes } from "../link/kprobe.ts";
 import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
 import { RingBuffer } from "../maps/ring_buffer.ts";
+import { fetchFtraceList } from "../symbols/ftrace.ts";
 import { loadProgram } from "../sys/program.ts";
 import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
-import { readFunctionSources, selectFunctions, type Selection } from "./functions.ts";
+import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
+import { wholeName } from "./pattern.ts";
 import { packetTracepoints } from "./tracepoints.ts";
 
 export interface SessionOptions {
@@ -110,7 +113,9 @@ export class Session implements Disposable {
  *
  * @throws {UnsupportedError} this kernel, or these rights, allow no backend, or not the one that was asked for
  */
-export function openSession(options: SessionOptions): Session {
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const ftrace = options.backend === "tracepoint" ? undefined : fetchFtraceList();
+  ftrace?.catch(() => {}); // whoever needs the list awaits it and hears of it
   const btf = loadKernelBtf(options.kernelBtf === undefined ? {} : { file: options.kernelBtf });
   const types = new BtfTypes(btf), maps = new Maps();
   const { filter, mark, netns, ifindex, meta, tuple } = options;
@@ -127,22 +132,48 @@ export function openSession(options: SessionOptions): Session {
   };
   const load: Load = (spec) => loadProgram(spec, { maps });
   const context = probeContext(process.arch);
-  let selection: Selection | undefined;
-  const select = () =>
-    selection ??= selectFunctions(
-      readFunctionSources({ kernel: btf, modules: moduleTypes(btf, options.modules) }),
-      options.functionPattern,
+  const select = async () => {
+    const sources = readFunctionSources({
+      kernel: btf,
+      modules: moduleTypes(btf, options.modules),
+      useFtrace: false,
+    });
+    const selection = selectFunctions({ ...sources, ftrace: await ftrace }, options.functionPattern);
+    if (selection.functions.length > 0) return selection;
+    if (options.functionPattern === "") {
+      throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
+        hint: "ftrace lists none: is tracefs mounted on /sys/kernel/tracing?",
+      });
+    }
+    throw new UsageError(
+      `Cannot find a function for "${options.functionPattern}": none of ${selection.found} that match can be traced`,
+      "--filter-func",
     );
-  const create: Readonly<Record<BackendName, () => ProbeBackend>> = {
-    "kprobe-multi"() {
+  };
+  const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
+    async "kprobe-multi"() {
       requireKprobeMulti(types);
-      return new KprobeMultiBackend(select(), trace, context, load);
+      return new KprobeMultiBackend(await select(), trace, context, load);
     },
-    kprobe: () => new ClassicKprobeBackend(select, trace, context, load),
-    tracepoint: () => new TracepointBackend(packetTracepoints(btf), trace, load),
+    async kprobe() {
+      const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
+      return new ClassicKprobeBackend(kprobes, await select(), trace, context, load);
+    },
+    // deno-lint-ignore require-await
+    async tracepoint() {
+      const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
+      const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
+      if (hooks.length > 0) return new TracepointBackend(hooks, trace, load);
+      throw new UsageError(
+        `Cannot find a tracepoint for "${options.functionPattern}": there are ${
+          all.map(({ name }) => name).join(", ")
+        }`,
+        "--filter-func",
+      );
+    },
   };
   try {
-    return new Session(types, maps, trace, choose(options.backend, create));
+    return new Session(types, maps, trace, await choose(options.backend, create));
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;
@@ -163,16 +194,16 @@ interface Chosen {
 const preference: readonly BackendName[] = ["kprobe-multi", "kprobe", "tracepoint"];
 
 /** The backend that was asked for, or the first that works. */
-function choose(
+async function choose(
   wanted: BackendName | undefined,
-  create: Readonly<Record<BackendName, () => ProbeBackend>>,
-): Chosen {
-  if (wanted !== undefined) return { backend: create[wanted](), remarks: [] };
+  create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>>,
+): Promise<Chosen> {
+  if (wanted !== undefined) return { backend: await create[wanted](), remarks: [] };
   const remarks: string[] = [];
   let refusal: UnsupportedError | undefined;
   for (const name of preference) {
     try {
-      return { backend: create[name](), remarks };
+      return { backend: await create[name](), remarks };
     } catch (error) {
       if (!(error instanceof UnsupportedError)) throw error;
       refusal = error;
