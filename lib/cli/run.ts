@@ -270,5 +270,6 @@ function sessionOptions(options: Options, filter: string): SessionOptions {
       : { mark: { value: options.filterMark.mark, mask: options.filterMark.mask } }),
     ...(netns === undefined ? {} : { netns }),
     ...(ifindex === undefined ? {} : { ifindex }),
+    ...(options.filterSkbExpr === undefined ? {} : { expression: options.filterSkbExpr }),
   };
 }

@@ -76,7 +76,8 @@ function formatInteger(btf: Btf, at: number, value: bigint): string {
 }
 
 function formatArray(btf: Btf, at: number, bytes: Uint8Array, depth: number): string {
-  const { element, count } = arrayOf(btf, at)!, size = count === 0 ? 0 : sizeOf(btf, element);
+  const { element, count: declared } = arrayOf(btf, at)!, size = declared === 0 ? 0 : sizeOf(btf, element);
+  const count = size === 0 ? 0 : Math.min(declared, Math.floor(bytes.length / size));
   const int = strip(btf, element), facts = integer(btf, int);
   if (facts !== undefined && size === 1 && (facts.char || btf.nameOf(int) === "char")) return text(bytes);
   const texts = Array.from(
@@ -112,7 +113,7 @@ function formatMember(btf: Btf, member: Member, bytes: Uint8Array, depth: number
   return format(btf, type, (signed ? BigInt.asIntN : BigInt.asUintN)(bitSize, bits), depth + 1);
 }
 
-/** Little end first. */
+/** Of a type's bytes, those that fit the widest number; little end first. */
 function toNumber(value: Uint8Array | bigint): bigint {
   if (typeof value === "bigint") return value;
   let number = 0n;
@@ -120,7 +121,8 @@ function toNumber(value: Uint8Array | bigint): bigint {
   return number;
 }
 
+/** A number has 8 bytes at most. */
 function toBytes(value: Uint8Array | bigint, size: number): Uint8Array {
   if (typeof value !== "bigint") return value;
-  return Uint8Array.from({ length: size }, (_, index) => Number(value >> BigInt(8 * index) & 0xffn));
+  return Uint8Array.from({ length: Math.min(size, 8) }, (_, index) => Number(value >> BigInt(8 * index) & 0xffn));
 }
