@@ -6,8 +6,7 @@
  * two classes that mean something else here are added. cbpf_run.ts executes, cbpf_text.ts prints.
  */
 import { AssemblyError } from "./errors.ts";
-import { BPF_ABS, BPF_ALU, BPF_IMM, BPF_IND, BPF_JA, BPF_JMP, BPF_K, BPF_LD, BPF_LDX } from "./opcodes.ts";
-import { aluOps, BPF_MEM, BPF_NEG, BPF_ST, BPF_STX, BPF_X, jumpOps, sizes } from "./opcodes.ts";
+import * as op from "./opcodes.ts";
 
 /** One instruction. `jt` and `jf` count instructions from the next one, `k` is unsigned 32 bits. */
 export interface CbpfInsn {
@@ -50,6 +49,55 @@ export const ancillary = {
   vlanTagPresent: { offset: 48, text: "vlanp" },
 } as const;
 
+const W = op.sizes[4].bits, H = op.sizes[2].bits, B = op.sizes[1].bits;
+const alu = (name: keyof typeof op.aluOps): WithOperand => withOperand(op.BPF_ALU | op.aluOps[name].bits);
+const jump = (name: keyof typeof op.jumpOps): WithOperand => withOperand(op.BPF_JMP | op.jumpOps[name].bits);
+
+/** An operation whose second operand is the constant or X. */
+export interface WithOperand {
+  readonly k: number;
+  readonly x: number;
+}
+
+function withOperand(bits: number): WithOperand {
+  return { k: bits | op.BPF_K, x: bits | op.BPF_X };
+}
+
+/** Every opcode there is, by mnemonic and operand. Packet loads are by their size in bytes. */
+export const cbpf = {
+  ldImm: op.BPF_LD | W | op.BPF_IMM,
+  ldMem: op.BPF_LD | W | op.BPF_MEM,
+  ldLen: op.BPF_LD | W | BPF_LEN,
+  ldAbs: { 1: op.BPF_LD | B | op.BPF_ABS, 2: op.BPF_LD | H | op.BPF_ABS, 4: op.BPF_LD | W | op.BPF_ABS },
+  ldInd: { 1: op.BPF_LD | B | op.BPF_IND, 2: op.BPF_LD | H | op.BPF_IND, 4: op.BPF_LD | W | op.BPF_IND },
+  ldxImm: op.BPF_LDX | W | op.BPF_IMM,
+  ldxMem: op.BPF_LDX | W | op.BPF_MEM,
+  ldxLen: op.BPF_LDX | W | BPF_LEN,
+  ldxMsh: op.BPF_LDX | B | BPF_MSH,
+  st: op.BPF_ST,
+  stx: op.BPF_STX,
+  add: alu("add"),
+  sub: alu("sub"),
+  mul: alu("mul"),
+  div: alu("div"),
+  mod: alu("mod"),
+  and: alu("and"),
+  or: alu("or"),
+  xor: alu("xor"),
+  lsh: alu("lsh"),
+  rsh: alu("rsh"),
+  neg: op.BPF_ALU | op.BPF_NEG,
+  ja: op.BPF_JMP | op.BPF_JA,
+  jeq: jump("jeq"),
+  jgt: jump("jgt"),
+  jge: jump("jge"),
+  jset: jump("jset"),
+  ret: BPF_RET | op.BPF_K,
+  retA: BPF_RET | BPF_A,
+  tax: BPF_MISC | BPF_TAX,
+  txa: BPF_MISC | BPF_TXA,
+} as const;
+
 /** How an instruction uses `k`, which decides how it prints and what is checked. */
 export type Operand =
   | "none"
@@ -69,63 +117,78 @@ export interface Instruction {
   readonly operand: Operand;
 }
 
-const W = sizes[4].bits, H = sizes[2].bits, B = sizes[1].bits;
-/** Classic arithmetic in listing order; the operand column is how a constant prints. */
-const arithmetic = [
-  ["add", "decimal"],
-  ["sub", "decimal"],
-  ["mul", "decimal"],
-  ["div", "decimal"],
-  ["mod", "decimal"],
-  ["and", "hex"],
-  ["or", "hex"],
-  ["xor", "hex"],
-  ["lsh", "decimal"],
-  ["rsh", "decimal"],
-] as const;
-const comparisons = ["jeq", "jgt", "jge", "jset"] as const;
-
-/** Every instruction there is, by opcode. */
-export const instructions: ReadonlyMap<number, Instruction> = new Map<number, Instruction>([
-  [BPF_LD | W | BPF_IMM, { mnemonic: "ld", operand: "hex" }],
-  [BPF_LD | W | BPF_ABS, { mnemonic: "ld", operand: "packet" }],
-  [BPF_LD | H | BPF_ABS, { mnemonic: "ldh", operand: "packet" }],
-  [BPF_LD | B | BPF_ABS, { mnemonic: "ldb", operand: "packet" }],
-  [BPF_LD | W | BPF_IND, { mnemonic: "ld", operand: "indexed" }],
-  [BPF_LD | H | BPF_IND, { mnemonic: "ldh", operand: "indexed" }],
-  [BPF_LD | B | BPF_IND, { mnemonic: "ldb", operand: "indexed" }],
-  [BPF_LD | W | BPF_MEM, { mnemonic: "ld", operand: "scratch" }],
-  [BPF_LD | W | BPF_LEN, { mnemonic: "ld", operand: "length" }],
-  [BPF_LDX | W | BPF_IMM, { mnemonic: "ldx", operand: "hex" }],
-  [BPF_LDX | W | BPF_MEM, { mnemonic: "ldx", operand: "scratch" }],
-  [BPF_LDX | W | BPF_LEN, { mnemonic: "ldx", operand: "length" }],
-  [BPF_LDX | B | BPF_MSH, { mnemonic: "ldxb", operand: "nibble" }],
-  [BPF_ST, { mnemonic: "st", operand: "scratch" }],
-  [BPF_STX, { mnemonic: "stx", operand: "scratch" }],
-  [BPF_ALU | BPF_NEG, { mnemonic: "neg", operand: "none" }],
-  [BPF_JMP | BPF_JA, { mnemonic: "ja", operand: "jump" }],
-  [BPF_RET | BPF_K, { mnemonic: "ret", operand: "decimal" }],
-  [BPF_RET | BPF_A, { mnemonic: "ret", operand: "none" }],
-  [BPF_MISC | BPF_TAX, { mnemonic: "tax", operand: "none" }],
-  [BPF_MISC | BPF_TXA, { mnemonic: "txa", operand: "none" }],
-  ...arithmetic.flatMap(([mnemonic, operand]): [number, Instruction][] => [
-    [BPF_ALU | aluOps[mnemonic].bits | BPF_K, { mnemonic, operand }],
-    [BPF_ALU | aluOps[mnemonic].bits | BPF_X, { mnemonic, operand: "x" }],
-  ]),
-  ...comparisons.flatMap((mnemonic): [number, Instruction][] => [
-    [BPF_JMP | jumpOps[mnemonic].bits | BPF_K, { mnemonic, operand: "hex" }],
-    [BPF_JMP | jumpOps[mnemonic].bits | BPF_X, { mnemonic, operand: "x" }],
-  ]),
+/** How every instruction reads, by opcode. */
+export const instructions: ReadonlyMap<number, Instruction> = new Map([
+  row(cbpf.ldImm, "ld", "hex"),
+  row(cbpf.ldAbs[4], "ld", "packet"),
+  row(cbpf.ldAbs[2], "ldh", "packet"),
+  row(cbpf.ldAbs[1], "ldb", "packet"),
+  row(cbpf.ldInd[4], "ld", "indexed"),
+  row(cbpf.ldInd[2], "ldh", "indexed"),
+  row(cbpf.ldInd[1], "ldb", "indexed"),
+  row(cbpf.ldMem, "ld", "scratch"),
+  row(cbpf.ldLen, "ld", "length"),
+  row(cbpf.ldxImm, "ldx", "hex"),
+  row(cbpf.ldxMem, "ldx", "scratch"),
+  row(cbpf.ldxLen, "ldx", "length"),
+  row(cbpf.ldxMsh, "ldxb", "nibble"),
+  row(cbpf.st, "st", "scratch"),
+  row(cbpf.stx, "stx", "scratch"),
+  row(cbpf.neg, "neg", "none"),
+  row(cbpf.ja, "ja", "jump"),
+  row(cbpf.ret, "ret", "decimal"),
+  row(cbpf.retA, "ret", "none"),
+  row(cbpf.tax, "tax", "none"),
+  row(cbpf.txa, "txa", "none"),
+  ...(["add", "sub", "mul", "div", "mod", "lsh", "rsh"] as const).flatMap((name) => rows(name, "decimal")),
+  ...(["and", "or", "xor"] as const).flatMap((name) => rows(name, "hex")),
+  ...(["jeq", "jgt", "jge", "jset"] as const).flatMap((name) => rows(name, "hex")),
 ]);
+
+function row(code: number, mnemonic: string, operand: Operand): [number, Instruction] {
+  return [code, { mnemonic, operand }];
+}
+
+/** `operand` is how the constant prints. */
+function rows(
+  mnemonic:
+    | "add"
+    | "sub"
+    | "mul"
+    | "div"
+    | "mod"
+    | "and"
+    | "or"
+    | "xor"
+    | "lsh"
+    | "rsh"
+    | "jeq"
+    | "jgt"
+    | "jge"
+    | "jset",
+  operand: Operand,
+): [number, Instruction][] {
+  return [row(cbpf[mnemonic].k, mnemonic, operand), row(cbpf[mnemonic].x, mnemonic, "x")];
+}
 
 /** The class bits: BPF_LD, BPF_JMP, ... */
 export function classOf(code: number): number {
   return code & 0x07;
 }
 
+/** True for loads of what Linux knows about the packet, not of its bytes. */
+export function isAncillaryLoad({ code, k }: CbpfInsn): boolean {
+  return classOf(code) === op.BPF_LD && (code & 0xe0) === op.BPF_ABS && k >= SKF_AD_OFF;
+}
+
+/** Whether the second operand of a calculation or comparison is X; else it is k. */
+export function usesX(code: number): boolean {
+  return (code & op.BPF_X) !== 0;
+}
+
 /** True for the four comparisons, with a constant or with X. */
 export function isBranch(code: number): boolean {
-  return classOf(code) === BPF_JMP && code !== (BPF_JMP | BPF_JA);
+  return classOf(code) === op.BPF_JMP && code !== cbpf.ja;
 }
 
 export interface ValidationOptions {
@@ -167,7 +230,7 @@ function refuse(complaint: string, insn: CbpfInsn, pc: number): never {
 /** The successors of a jump at `pc`, as absolute positions; empty for anything else. */
 function jumpTargets(insn: CbpfInsn, pc: number): number[] {
   if (isBranch(insn.code)) return [pc + 1 + insn.jt, pc + 1 + insn.jf];
-  if (insn.code === (BPF_JMP | BPF_JA)) return [pc + 1 + (insn.k | 0)];
+  if (insn.code === cbpf.ja) return [pc + 1 + (insn.k | 0)];
   return [];
 }
 
@@ -183,12 +246,8 @@ function insnComplaint(
   if (!Number.isInteger(k) || k < 0 || k > 0xffffffff) return "k must be an unsigned 32-bit number";
   if (!isByte(insn.jt) || !isByte(insn.jf)) return "jt and jf must be unsigned 8-bit numbers";
   if (row.operand === "scratch" && k >= BPF_MEMWORDS) return `Scratch memory has ${BPF_MEMWORDS} words`;
-  if (code === (BPF_ALU | aluOps.div.bits) || code === (BPF_ALU | aluOps.mod.bits)) {
-    if (k === 0) return "Division by the constant 0";
-  }
-  if ((code === (BPF_ALU | aluOps.lsh.bits) || code === (BPF_ALU | aluOps.rsh.bits)) && k > 31) {
-    return "Shift by more than 31 bits";
-  }
+  if ((code === cbpf.div.k || code === cbpf.mod.k) && k === 0) return "Division by the constant 0";
+  if ((code === cbpf.lsh.k || code === cbpf.rsh.k) && k > 31) return "Shift by more than 31 bits";
   for (const target of jumpTargets(insn, pc)) {
     if (target >= count || target < 0) return "Jump out of the program";
     if (target <= pc && !backwardJumps) return "Jump backwards";
@@ -207,8 +266,8 @@ function checkScratch(insns: readonly CbpfInsn[]): void {
   insns.forEach((insn, pc) => {
     set = pc === 0 ? 0 : set & setOnEntry[pc]!;
     const { code, k } = insn;
-    if (code === BPF_ST || code === BPF_STX) set |= 1 << k;
-    if ((code === (BPF_LD | BPF_MEM) || code === (BPF_LDX | BPF_MEM)) && (set & (1 << k)) === 0) {
+    if (code === cbpf.st || code === cbpf.stx) set |= 1 << k;
+    if ((code === cbpf.ldMem || code === cbpf.ldxMem) && (set & (1 << k)) === 0) {
       refuse(`Some path reads M[${k}] before it is set`, insn, pc);
     }
     const targets = jumpTargets(insn, pc);

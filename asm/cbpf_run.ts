@@ -5,19 +5,30 @@
  */
 import {
   ancillary,
-  BPF_A,
   BPF_LEN,
   BPF_MEMWORDS,
   BPF_MISC,
-  BPF_MSH,
   BPF_RET,
-  BPF_TAX,
-  BPF_TXA,
+  cbpf,
   type CbpfInsn,
+  classOf,
   SKF_AD_OFF,
+  usesX,
 } from "./cbpf.ts";
-import { aluOps, BPF_ABS, BPF_ALU, BPF_IMM, BPF_IND, BPF_JA, BPF_JMP, BPF_LD } from "./opcodes.ts";
-import { BPF_LDX, BPF_MEM, BPF_NEG, BPF_ST, BPF_STX, BPF_X, jumpOps, sizes } from "./opcodes.ts";
+import {
+  BPF_ABS,
+  BPF_ALU,
+  BPF_IMM,
+  BPF_IND,
+  BPF_JMP,
+  BPF_LD,
+  BPF_LDX,
+  BPF_MEM,
+  BPF_ST,
+  BPF_STX,
+  BPF_X,
+  sizes,
+} from "./opcodes.ts";
 
 /** What Linux knows about a packet beside its bytes; absent means that such loads fail. */
 export interface AncillaryData {
@@ -32,38 +43,56 @@ export interface RunOptions {
   /** length on the wire, which `ld #pktlen` sees; default: the captured length */
   readonly wireLength?: number;
   readonly ancillary?: AncillaryData;
+  /** add offset and X in 32 bits, as Linux does; libpcap finds no packet that long */
+  readonly indexWraps?: boolean;
   /** ends programs that loop (backward `ja`), with 0 */
   readonly maxSteps?: number;
 }
 
-const W = sizes[4].bits, H = sizes[2].bits, B = sizes[1].bits;
+const W = sizes[4].bits, H = sizes[2].bits;
 
-/** The load or ALU step failed: the packet does not match. */
+/** A load or an operation that cannot be carried out; no 32-bit value is negative. */
 const failed = -1;
+
+/** How a run ended: at a `ret`, or because a load or a division was impossible, or after too many steps. */
+export interface Outcome {
+  /** how many bytes of the packet to keep; 0 unless a `ret` was reached */
+  readonly result: number;
+  readonly end: "return" | "load" | "division" | "steps";
+}
 
 /**
  * @param packet the captured bytes
  * @returns the operand of the `ret` that was reached, or 0: how many bytes of the packet to keep
  */
 export function runCbpf(insns: readonly CbpfInsn[], packet: Uint8Array, options: RunOptions = {}): number {
-  const { wireLength = packet.length, maxSteps = 1_000_000 } = options;
+  return executeCbpf(insns, packet, options).result;
+}
+
+/** runCbpf that also tells why. `insns` must be valid. */
+export function executeCbpf(
+  insns: readonly CbpfInsn[],
+  packet: Uint8Array,
+  options: RunOptions = {},
+): Outcome {
+  const { wireLength = packet.length, indexWraps = false, maxSteps = 1_000_000 } = options;
   const scratch = new Uint32Array(BPF_MEMWORDS);
   let a = 0, x = 0;
   let pc = 0;
   for (let step = 0; step < maxSteps; step++) {
     const insn = insns[pc++];
-    if (insn === undefined) return 0;
+    if (insn === undefined) throw new RangeError(`Cannot run classic BPF: no instruction at ${pc - 1}`);
     const { code, k } = insn;
-    switch (code & 0x07) {
+    switch (classOf(code)) {
       case BPF_RET:
-        return code === (BPF_RET | BPF_A) ? a : k;
+        return { result: code === cbpf.retA ? a : k, end: "return" };
       case BPF_LD:
-        a = load(code, k, x);
-        if (a === failed) return 0;
+        a = load(code, k);
+        if (a === failed) return { result: 0, end: "load" };
         break;
       case BPF_LDX:
-        x = load(code, k, x);
-        if (x === failed) return 0;
+        x = load(code, k);
+        if (x === failed) return { result: 0, end: "load" };
         break;
       case BPF_ST:
         scratch[k] = a;
@@ -72,28 +101,27 @@ export function runCbpf(insns: readonly CbpfInsn[], packet: Uint8Array, options:
         scratch[k] = x;
         break;
       case BPF_ALU:
-        a = calculate(code, a, (code & BPF_X) !== 0 ? x : k);
-        if (a === failed) return 0;
+        a = calculate(code, a, usesX(code) ? x : k);
+        if (a === failed) return { result: 0, end: "division" };
         break;
       case BPF_JMP:
-        if (code === (BPF_JMP | BPF_JA)) pc += k | 0;
-        else pc += holds(code, a, (code & BPF_X) !== 0 ? x : k) ? insn.jt : insn.jf;
+        if (code === cbpf.ja) pc += k | 0;
+        else pc += holds(code, a, usesX(code) ? x : k) ? insn.jt : insn.jf;
         break;
       case BPF_MISC:
-        if (code === (BPF_MISC | BPF_TAX)) x = a;
-        else if (code === (BPF_MISC | BPF_TXA)) a = x;
-        else return 0;
+        if (code === cbpf.tax) x = a;
+        else a = x;
         break;
     }
   }
-  return 0;
+  return { result: 0, end: "steps" };
 
-  function load(code: number, k: number, x: number): number {
+  function load(code: number, k: number): number {
     switch (code & 0xe0) {
       case BPF_IMM:
         return k;
       case BPF_MEM:
-        return scratch[k] ?? failed;
+        return scratch[k]!;
       case BPF_LEN:
         return wireLength >>> 0;
       case BPF_ABS:
@@ -102,11 +130,9 @@ export function runCbpf(insns: readonly CbpfInsn[], packet: Uint8Array, options:
         }
         return loadPacket(packet, code, k);
       case BPF_IND:
-        return loadPacket(packet, code, k + x); // a sum above 2^32 is out of the packet, it does not wrap
-      case BPF_MSH:
+        return loadPacket(packet, code, indexWraps ? (k + x) >>> 0 : k + x);
+      default: // BPF_MSH
         return k < packet.length ? 4 * (packet[k]! & 0xf) : failed;
-      default:
-        return failed;
     }
   }
 }
@@ -119,10 +145,8 @@ function loadPacket(packet: Uint8Array, code: number, at: number): number {
     case H:
       if (at + 2 > packet.length) return failed;
       return (packet[at]! << 8) | packet[at + 1]!;
-    case B:
+    default: // B
       return at < packet.length ? packet[at]! : failed;
-    default:
-      return failed;
   }
 }
 
@@ -141,44 +165,42 @@ function loadAncillary(offset: number, data: AncillaryData): number {
   }
 }
 
-/** `a` op `b` in unsigned 32 bits; what a program and a compiler that folds constants must agree on. */
+/** `a` op `b` in unsigned 32 bits, or -1 for a division by 0. Compilers fold constants with it. */
 export function calculate(code: number, a: number, b: number): number {
-  switch (code & 0xf0) {
-    case aluOps.add.bits:
+  switch (code & ~BPF_X) {
+    case cbpf.add.k:
       return (a + b) >>> 0;
-    case aluOps.sub.bits:
+    case cbpf.sub.k:
       return (a - b) >>> 0;
-    case aluOps.mul.bits:
+    case cbpf.mul.k:
       return Math.imul(a, b) >>> 0;
-    case aluOps.div.bits:
+    case cbpf.div.k:
       return b === 0 ? failed : Math.floor(a / b);
-    case aluOps.mod.bits:
+    case cbpf.mod.k:
       return b === 0 ? failed : a % b;
-    case aluOps.or.bits:
+    case cbpf.or.k:
       return (a | b) >>> 0;
-    case aluOps.and.bits:
+    case cbpf.and.k:
       return (a & b) >>> 0;
-    case aluOps.xor.bits:
+    case cbpf.xor.k:
       return (a ^ b) >>> 0;
-    case aluOps.lsh.bits:
+    case cbpf.lsh.k:
       return b > 31 ? 0 : (a << b) >>> 0;
-    case aluOps.rsh.bits:
+    case cbpf.rsh.k:
       return b > 31 ? 0 : a >>> b;
-    case BPF_NEG:
+    default: // neg
       return -a >>> 0;
-    default:
-      return failed;
   }
 }
 
 /** Whether the comparison `code` of `a` with `b` takes its true exit. */
 export function holds(code: number, a: number, b: number): boolean {
-  switch (code & 0xf0) {
-    case jumpOps.jeq.bits:
+  switch (code & ~BPF_X) {
+    case cbpf.jeq.k:
       return a === b;
-    case jumpOps.jgt.bits:
+    case cbpf.jgt.k:
       return a > b;
-    case jumpOps.jge.bits:
+    case cbpf.jge.k:
       return a >= b;
     default: // jset
       return (a & b) !== 0;

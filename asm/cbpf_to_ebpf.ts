@@ -112,6 +112,8 @@ export interface FilterFrame {
   readonly scratch: number;
   readonly match: Label;
   readonly noMatch: Label;
+  /** where a load behind `length` goes; default: `noMatch` */
+  readonly tooShort?: Label;
 }
 
 /** Turns of a loop (IPv6 extension headers, for `protochain`) before a filter gives up. */
@@ -120,6 +122,8 @@ export const MAX_LOOPS = 8;
 /** One classic instruction with absolute, forward targets. */
 interface Step {
   readonly insn: CbpfInsn;
+  /** ends with no match, whatever the packet */
+  readonly fails: boolean;
   /** indexes into the list of steps; undefined: falls to no match */
   readonly onTrue: number | undefined;
   readonly onFalse: number | undefined;
@@ -161,10 +165,13 @@ function sizeOf(code: number): 1 | 2 | 4 {
   return bits === sizes[1].bits ? 1 : bits === sizes[2].bits ? 2 : 4;
 }
 
-/** A load that no packet is long enough for, or a division by the constant 0: the packet does not match. */
-function alwaysFails({ code, k }: CbpfInsn): boolean {
+/**
+ * A load that no packet is long enough for, or a division by the constant 0: the packet does not match.
+ * Without `ancillary` words, their place is far behind every packet too.
+ */
+function alwaysFails({ code, k }: CbpfInsn, ancillary: boolean): boolean {
   if (classOf(code) === BPF_LD && mode(code) === BPF_ABS) {
-    return k < SKF_AD_OFF && k + sizeOf(code) > 0x7fffffff;
+    return !(ancillary && k >= SKF_AD_OFF) && k + sizeOf(code) > 0x7fffffff;
   }
   if (classOf(code) === BPF_LD && mode(code) === BPF_IND) return k >= 2 ** 31;
   if (classOf(code) === BPF_LDX && mode(code) === BPF_MSH) return k >= 0x7fffffff;
@@ -184,7 +191,7 @@ const PLAIN_IPV4_HEADER = 20;
  * @throws {AssemblyError} an instruction that classic BPF does not have, or an unknown ancillary word
  */
 export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Code {
-  const steps = unroll(program);
+  const steps = unroll(program, frame.ancillary !== undefined);
   const known = analyse(steps);
   const labels = steps.map((_, index) => label(`filter_${index}`));
   const targets = new Set(steps.flatMap(({ onTrue, onFalse }, index) => {
@@ -208,7 +215,7 @@ export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Co
  * Targets made absolute, loops unrolled: copy n of the program is entered by the n-th backward jump.
  * Afterwards every jump goes forward, and a step that nothing reaches is left out (the verifier refuses dead code).
  */
-function unroll(program: readonly CbpfInsn[]): Step[] {
+function unroll(program: readonly CbpfInsn[], ancillary: boolean): Step[] {
   const targetOf = (index: number, distance: number) => index + 1 + distance;
   const heads = program.flatMap(({ code, k }, index) => {
     const target = targetOf(index, k | 0);
@@ -233,14 +240,12 @@ function unroll(program: readonly CbpfInsn[]): Step[] {
         if (target > index) return place(copy, target);
         return copy < copies ? place(copy + 1, target) : undefined;
       };
-      if (classOf(insn.code) === BPF_RET || alwaysFails(insn)) {
-        steps.push({ insn, onTrue: undefined, onFalse: undefined });
-      } else if (isBranch(insn.code)) steps.push({ insn, onTrue: to(insn.jt), onFalse: to(insn.jf) });
-      else {steps.push({
-          insn,
-          onTrue: to(insn.code === (BPF_JMP | BPF_JA) ? insn.k | 0 : 0),
-          onFalse: undefined,
-        });}
+      const fails = alwaysFails(insn, ancillary), isJa = insn.code === (BPF_JMP | BPF_JA);
+      if (fails || classOf(insn.code) === BPF_RET) {
+        steps.push({ insn, fails, onTrue: undefined, onFalse: undefined });
+      } else if (isBranch(insn.code)) {
+        steps.push({ insn, fails, onTrue: to(insn.jt), onFalse: to(insn.jf) });
+      } else steps.push({ insn, fails, onTrue: to(isJa ? insn.k | 0 : 0), onFalse: undefined });
     }
   }
   return steps;
@@ -287,9 +292,9 @@ function constantLoads(
   known: readonly (Known | undefined)[],
   plain: boolean,
 ): PacketLoad[] {
-  return steps.flatMap(({ insn }, index) => {
+  return steps.flatMap(({ insn, fails }, index) => {
     const before = known[index], { code, k } = insn;
-    if (before === undefined || alwaysFails(insn)) return [];
+    if (before === undefined || fails) return [];
     if (classOf(code) === BPF_LDX && mode(code) === BPF_MSH) return [{ offset: k, size: 1 }];
     if (classOf(code) !== BPF_LD) return [];
     if (mode(code) === BPF_ABS && k < SKF_AD_OFF) return [{ offset: k, size: sizeOf(code) }];
@@ -351,14 +356,14 @@ type LabelOf = (step: number | undefined) => Label;
 
 /** One step. `next` is the step whose code follows. */
 function emit(
-  { insn, onTrue, onFalse }: Step,
+  { insn, fails, onTrue, onFalse }: Step,
   known: Known,
   frame: FilterFrame,
   labelOf: LabelOf,
   next: number | undefined,
 ): Code {
   const { a, x, match, noMatch } = frame, { code, k } = insn;
-  if (alwaysFails(insn)) return ja(noMatch);
+  if (fails) return ja(noMatch);
   const goOn = onTrue === next && next !== undefined ? [] : ja(labelOf(onTrue));
   switch (classOf(code)) {
     case BPF_LD:
@@ -388,7 +393,7 @@ function scratchWord({ scratch }: FilterFrame, word: number) {
 
 /** A or X = what a load instruction names. */
 function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterFrame): Code {
-  const { access, length, noMatch } = frame;
+  const { access, length, tooShort = frame.noMatch } = frame;
   switch (mode(code)) {
     case BPF_IMM:
       return mov32(dst, k);
@@ -416,7 +421,7 @@ function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterF
         k === 0 ? [] : add(r2, k),
         mov(r1, r2),
         add(r1, size),
-        jgt(r1, length, noMatch),
+        jgt(r1, length, tooShort),
         access.variable(dst, r2, size),
       ];
       const plain = k + PLAIN_IPV4_HEADER;
@@ -425,7 +430,7 @@ function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterF
       }
       return [
         jne32(frame.x, PLAIN_IPV4_HEADER, slow),
-        plain + size <= known.checked ? [] : jlt32(length, plain + size, noMatch),
+        plain + size <= known.checked ? [] : jlt32(length, plain + size, tooShort),
         access.constant(dst, plain, size),
         ja(done),
         slow,
@@ -446,9 +451,9 @@ function bytes(
   known: Known,
   frame: FilterFrame,
 ): Code {
-  const { access, length, noMatch } = frame, size = sizeOf(code);
+  const { access, length, tooShort = frame.noMatch } = frame, size = sizeOf(code);
   return [
-    k + size <= known.checked ? [] : jlt32(length, k + size, noMatch),
+    k + size <= known.checked ? [] : jlt32(length, k + size, tooShort),
     access.holds(k, size) ? access.constant(dst, k, size) : [mov(r2, k), access.variable(dst, r2, size)],
     swapped(dst, size),
   ];

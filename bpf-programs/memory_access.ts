@@ -149,6 +149,13 @@ function shifted(base: Register, field: Field, bias: number) {
   return at(base, field.offset + bias, scalar);
 }
 
+/**
+ * How far from a packet's first byte memory can be read, however short the packet: skb_shared_info lies behind
+ * its buffer and is larger (320 bytes on x86-64). A copy that reached farther could meet an unmapped page and
+ * call a short packet unreadable.
+ */
+export const READABLE_BYTES = 256;
+
 /** bpf_probe_read_kernel, on every kernel. */
 export function bulkAccess(): MemoryAccess {
   return {
@@ -192,7 +199,8 @@ export function bulkAccess(): MemoryAccess {
     packet({ base, spill, stack, stackBytes, unreadable }) {
       let from = 0, to = 0, start = stack;
       return {
-        open(loads) {
+        open(all) {
+          const loads = all.filter(({ offset, size }) => offset + size <= READABLE_BYTES);
           if (loads.length === 0) return [];
           from = Math.min(...loads.map(({ offset }) => offset));
           const end = Math.max(...loads.map(({ offset, size }) => offset + size));

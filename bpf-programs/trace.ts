@@ -10,7 +10,7 @@
  * filter's A and X, r9 the packet. While collecting: r6 the view, r7 a pointer being followed, r8 the
  * record, r9 the counters.
  */
-import type { CbpfInsn } from "../asm/cbpf.ts";
+import { ancillary, type CbpfInsn, isAncillaryLoad, SKF_AD_OFF } from "../asm/cbpf.ts";
 import { cbpfToEbpf } from "../asm/cbpf_to_ebpf.ts";
 import { type Code, type KernelTypes, type Label, label, type ProgramSpec } from "../asm/code.ts";
 import { withoutDeadCode } from "../asm/dead_code.ts";
@@ -56,7 +56,7 @@ import {
   stx,
   sub,
 } from "../asm/insn.ts";
-import { type Field, u32, u64 } from "../asm/layout.ts";
+import { type Field, u32, u64, u8 } from "../asm/layout.ts";
 import { HEADER_BYTES, packetEvent, traceCounters } from "./events.ts";
 import type { FilterExpression } from "./expression.ts";
 import type { TraceMaps } from "./maps.ts";
@@ -217,10 +217,12 @@ function functionEntry(context: ProbeContext): Code {
 const SKB_COPY_BYTES = slot.scratch - slot.skbCopy;
 
 /** The sk_buff's fields on this kernel, only those that the options need. */
-function skbFields({ kernel, access, filter, mark, netns, ifindex, expression, meta, tuple }: TraceOptions) {
+function skbFields(options: TraceOptions): Field[] {
+  const { kernel, access, filter, mark, netns, ifindex, expression, meta, tuple } = options;
   const field = (name: string) => kernel.field("sk_buff", name);
-  const headers = filter !== undefined || tuple;
-  const device = meta || netns !== undefined || ifindex !== undefined;
+  const headers = filter !== undefined || tuple, words = ancillaryWords(filter);
+  const device = meta || netns !== undefined || ifindex !== undefined || words.has(ancillary.ifindex.offset);
+  const direction = words.has(ancillary.packetType.offset);
   const wanted: Record<string, boolean> = {
     head: headers,
     data: filter !== undefined,
@@ -232,15 +234,99 @@ function skbFields({ kernel, access, filter, mark, netns, ifindex, expression, m
     len: meta,
     protocol: meta || tuple,
     dev: device,
-    sk: meta || netns !== undefined,
+    sk: meta || netns !== undefined || direction,
     _skb_refdst: meta,
+    skb_iif: direction,
+    vlan_tci: words.has(ancillary.vlanTag.offset),
   };
-  const fields = Object.keys(wanted).filter((name) => wanted[name]).map(field);
+  const fields = [
+    ...Object.keys(wanted).filter((name) => wanted[name]).map(field),
+    ...(direction ? [bitsOf(kernel, "pkt_type").byte] : []),
+    ...(words.has(ancillary.vlanTagPresent.offset) ? [tagPresence(kernel).byte] : []),
+  ];
   for (const extra of expression?.fields ?? []) {
     // what has no room beside the others is read on its own
     if (access.fits([...fields, extra], SKB_COPY_BYTES)) fields.push(extra);
   }
   return fields;
+}
+
+/** Which Linux words the filter's programs load, as offsets from SKF_AD_OFF. */
+function ancillaryWords(filter: PacketFilter | undefined): ReadonlySet<number> {
+  const insns = [...filter?.l2 ?? [], ...filter?.l3 ?? []];
+  return new Set(insns.filter(isAncillaryLoad).map(({ k }) => k - SKF_AD_OFF));
+}
+
+/** Bits of the sk_buff, read as the bytes around them: dst = (byte >> shift) & mask. */
+interface SkbBits {
+  readonly byte: Field;
+  readonly shift: number;
+  readonly mask: number;
+}
+
+function bitsOf(kernel: KernelTypes, name: string): SkbBits {
+  const { struct, offset, shift, bits } = kernel.bitField("sk_buff", name);
+  return { byte: { struct, name, offset, type: u8 }, shift, mask: (1 << bits) - 1 };
+}
+
+/** Whether the device took a VLAN tag off: a bit of its own until Linux 6.2, then any bit of protocol and tag. */
+function tagPresence(kernel: KernelTypes): SkbBits {
+  if (kernel.has("sk_buff", "vlan_present")) return bitsOf(kernel, "vlan_present");
+  return { byte: kernel.field("sk_buff", "vlan_all"), shift: 0, mask: 0xffffffff };
+}
+
+/** include/uapi/linux/if_packet.h */
+const PACKET_OUTGOING = 4;
+
+/**
+ * dst = what Linux knows about the packet, as a socket's filter would see it, or undefined.
+ *
+ * The kernel calls a packet outgoing only in the copies that it gives to sockets. Here it is one that was
+ * never received and still belongs to the socket that sent it.
+ */
+function ancillaryWord(
+  { kernel, access }: TraceOptions,
+  load: LoadSkb,
+  dst: Register,
+  word: number,
+): Code | undefined {
+  const done = label("known");
+  const bits = ({ byte, shift, mask }: SkbBits): Code => [
+    ldx(dst, at(fp, slot.view, u64)),
+    load(dst, byte, dst),
+    shift === 0 ? [] : rsh(dst, shift),
+    mask === 0xffffffff ? [] : and32(dst, mask),
+  ];
+  switch (word) {
+    case ancillary.packetType.offset:
+      return [
+        bits(bitsOf(kernel, "pkt_type")),
+        jne32(dst, 0, done),
+        ldx(r1, at(fp, slot.view, u64)),
+        load(r2, "skb_iif", r1),
+        jne32(r2, 0, done),
+        load(r2, "sk", r1),
+        jeq(r2, 0, done),
+        mov32(dst, PACKET_OUTGOING),
+        done,
+      ];
+    case ancillary.ifindex.offset:
+      return [
+        ldx(dst, at(fp, slot.view, u64)),
+        load(dst, "dev", dst),
+        jeq(dst, 0, done),
+        access.read(dst, dst, kernel.field("net_device", "ifindex"), slot.temp),
+        done,
+      ];
+    case ancillary.vlanTag.offset:
+      return [ldx(dst, at(fp, slot.view, u64)), load(dst, "vlan_tci", dst)];
+    case ancillary.vlanTagPresent.offset: {
+      const absent = label("no_tag");
+      return [bits(tagPresence(kernel)), jeq32(dst, 0, absent), mov32(dst, 1), absent];
+    }
+    default:
+      return undefined;
+  }
 }
 
 /** The whole program around a hook's two parts. */
@@ -254,8 +340,8 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     fields,
     unreadable,
   });
-  const load = (dst: Register, name: string, hold?: Register) =>
-    skb.load(dst, options.kernel.field("sk_buff", name), hold);
+  const load: LoadSkb = (dst, field, hold) =>
+    skb.load(dst, typeof field === "string" ? options.kernel.field("sk_buff", field) : field, hold);
   return withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
@@ -276,8 +362,8 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
   ]);
 }
 
-/** dst = a field of the sk_buff by name. */
-type LoadSkb = (dst: Register, name: string, hold?: Register) => Code;
+/** dst = a field of the sk_buff; `hold` says where the view's pointer is, if not in its register. */
+type LoadSkb = (dst: Register, field: string | Field, hold?: Register) => Code;
 
 function matchesMark({ mark }: TraceOptions, load: LoadSkb, miss: Label): Code {
   if (mark === undefined || mark.mask === 0) return [];
@@ -298,6 +384,7 @@ function matchesFilter(options: TraceOptions, load: LoadSkb, miss: Label, unread
   const { filter, access } = options;
   if (filter === undefined) return [];
   const l2 = label("l2"), l3 = label("l3"), fresh = label("fresh_from_driver"), matched = label("matched");
+  const tooShort = label("too_short");
   const run = (program: readonly CbpfInsn[] | undefined, start: Register): Code =>
     program === undefined ? ja(miss) : [
       jgt(start, r8, miss), // the header would begin behind the linear bytes
@@ -316,9 +403,11 @@ function matchesFilter(options: TraceOptions, load: LoadSkb, miss: Label, unread
         x: r8,
         length: r6,
         wireLength: (dst) => [ldx(dst, at(fp, slot.view, u64)), load(dst, "data_len", dst), add(dst, r6)],
+        ancillary: (dst, word) => ancillaryWord(options, load, dst, word),
         scratch: slot.scratch,
         match: matched,
         noMatch: miss,
+        tooShort,
       }),
     ];
   return [
@@ -341,6 +430,11 @@ function matchesFilter(options: TraceOptions, load: LoadSkb, miss: Label, unread
     run(filter.l2, r1),
     l3,
     run(filter.l3, r2),
+    tooShort, // what the filter wants may lie in page fragments: then there is no verdict
+    ldx(r6, at(fp, slot.view, u64)),
+    load(r1, "data_len"),
+    jne32(r1, 0, unreadable),
+    ja(miss),
     matched,
     ldx(r6, at(fp, slot.view, u64)),
   ];

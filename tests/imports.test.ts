@@ -62,9 +62,9 @@ test("Inside lib, cli and output sit on trace, trace on links and maps, those on
   expect(upwards).toEqual([]);
 });
 
-test("The packet filter's language is pure", () => {
+test("The packet filter's language is pure, but for the file that reads /etc", () => {
   const impure = imports.filter(({ file, target }) =>
-    file.startsWith("lib/pcap_filter/") &&
+    file.startsWith("lib/pcap_filter/") && file !== "lib/pcap_filter/names_files.ts" &&
     !["lib/pcap_filter/", "lib/errors.ts", "asm/"].some((prefix) => target.startsWith(prefix))
   );
   expect(impure).toEqual([]);

@@ -8,7 +8,7 @@ import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises"
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
 import { type Names, TextPrinter } from "../output/text.ts";
 import { BatchWriter } from "../output/writer.ts";
-import { filterNames } from "../names/files.ts";
+import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
@@ -55,13 +55,13 @@ export async function run(words: readonly string[], version: string): Promise<nu
 }
 
 async function trace(options: Options, filter: string, log: Log): Promise<void> {
-  const wanted = sessionOptions(options, filter);
+  const wanted = await sessionOptions(options, filter);
   requireRights();
   raiseLockedMemory();
   raiseOpenFiles(WANTED_FILES);
   const stop = new AbortController();
   using _signals = onSignals((signal) => stop.abort(signal));
-  using session = openSession(wanted);
+  using session = await openSession(wanted);
   const { backend } = session;
   for (const remark of session.remarks) log.debug(remark);
   log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
@@ -254,7 +254,7 @@ function names(session: Session): Names {
 }
 
 /** The options as the session wants them; what the user got wrong is found here, before anything is opened. */
-function sessionOptions(options: Options, filter: string): SessionOptions {
+async function sessionOptions(options: Options, filter: string): Promise<SessionOptions> {
   const { netns, ifindex } = findTarget(options);
   return {
     functionPattern: options.filterFunc,
@@ -264,7 +264,7 @@ function sessionOptions(options: Options, filter: string): SessionOptions {
     tuple: options.outputTuple,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
-    ...(filter === "" ? {} : { filter: compilePacketFilter(filter, filterNames()) }),
+    ...(filter === "" ? {} : { filter: compilePacketFilter(filter, await resolvedNames(filter)) }),
     ...(options.filterMark.mask === 0
       ? {}
       : { mark: { value: options.filterMark.mark, mask: options.filterMark.mask } }),

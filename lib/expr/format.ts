@@ -124,5 +124,8 @@ function toNumber(value: Uint8Array | bigint): bigint {
 /** A number has 8 bytes at most. */
 function toBytes(value: Uint8Array | bigint, size: number): Uint8Array {
   if (typeof value !== "bigint") return value;
-  return Uint8Array.from({ length: Math.min(size, 8) }, (_, index) => Number(value >> BigInt(8 * index) & 0xffn));
+  return Uint8Array.from(
+    { length: Math.min(size, 8) },
+    (_, index) => Number(value >> BigInt(8 * index) & 0xffn),
+  );
 }

@@ -39,7 +39,7 @@ export function openKprobes<T extends KprobeTarget>(
     };
   } catch (error) {
     if (!(error instanceof UnsupportedError)) throw error;
-    const parts = { perf: pmuEvents, pmuType: kprobePmuType(), allowance: probeAllowance() };
+    const parts = { perf: pmuEvents, pmuType: kprobePmuType(), allowance: probeAllowance(), recordAddresses };
     return { backend: new KprobePmu<T>(parts), fallback: error, sweepDeadOwners: () => {} };
   }
 }

@@ -47,7 +47,10 @@ export interface ReleaseOptions {
 /** Probes of one process, from attaching to the end. */
 export interface KprobeBackend<T extends KprobeTarget> extends Disposable {
   readonly name: "kprobe events" | "kprobe PMU";
-  /** Probe address (the instruction pointer minus 1 on x86-64) -> function; grows while attaching. */
+  /**
+   * Where a probe fires (the instruction pointer, on x86-64 minus 1) -> function; grows while attaching. A
+   * function may have two entries.
+   */
   readonly probes: ReadonlyMap<bigint, T>;
   /**
    * Attaches batch after batch, in the given order.

@@ -18,10 +18,10 @@ import type {
   KprobeTarget,
   ReleaseOptions,
 } from "./kprobe_backend.ts";
-import { lock } from "./lock.ts";
+import { lock, lockBlocking } from "./lock.ts";
 import { formatOwner, ourselves } from "./owner.ts";
 import { formatDefinition } from "./probe_definition.ts";
-import { firstPlace, nextPlace, type PlaceRules } from "./probe_place.ts";
+import { firingPlaces, firstPlace, nextPlace, type PlaceRules } from "./probe_place.ts";
 import { sweepAtExit } from "./sweep.ts";
 import type { ProbeControl } from "./tracefs.ts";
 
@@ -35,7 +35,7 @@ export interface TracepointEvents {
 const linesPerTurn = 16, msPerTurn = 20;
 
 /** Deleters hold the lock for 8 deletions, 15 to 30 ms each. */
-const lockPatienceMs = 2000;
+const lockPatienceMs = 2000, closingPatienceMs = 500;
 
 /** Events of all instances in this process: their names must differ. */
 let eventCount = 0;
@@ -137,7 +137,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
       const code = this.#control.write(formatDefinition(definition));
       if (code === undefined) {
         this.#defined++;
-        this.#probes.set(place, target);
+        for (const at of firingPlaces(address, rules, place)) this.#probes.set(at, target);
         return undefined;
       }
       const next = nextPlace(address, rules, place, code);
@@ -147,7 +147,11 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
   }
 
   close(): void {
+    if (this.#open.length === 0) return;
+    // Another one's deletions would hold us up at every single event; they pause for who has this lock.
+    const locked = lockBlocking(this.#control, "probes", "shared", closingPatienceMs);
     for (const event of this.#open.splice(0)) event[Symbol.dispose]();
+    if (locked) this.#control.unlock("probes");
   }
 
   async release(options: ReleaseOptions): Promise<void> {

@@ -12,6 +12,7 @@ import { UnsupportedError } from "../errors.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { getrlimit, RLIMIT_NOFILE } from "../sys/process.ts";
 import { spawnHelper } from "./helper.ts";
+import { firingPlaces, firstPlace } from "./probe_place.ts";
 import type {
   AttachFailure,
   AttachOptions,
@@ -64,6 +65,9 @@ export interface KprobePmuParts {
   /** starts a process that holds the fds and ends */
   readonly spawn?: (words: string[], fds: number[]) => void;
   readonly pid?: number;
+  readonly arch?: string;
+  /** addresses of targets are those of ftrace's records */
+  readonly recordAddresses?: boolean;
 }
 
 export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
@@ -73,7 +77,13 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
   readonly #events: OwnedFd[] = [];
 
   constructor(parts: KprobePmuParts) {
-    this.#parts = { spawn: spawnHelper, pid: process.pid, ...parts };
+    this.#parts = {
+      spawn: spawnHelper,
+      pid: process.pid,
+      arch: process.arch,
+      recordAddresses: false,
+      ...parts,
+    };
   }
 
   get probes(): ReadonlyMap<bigint, T> {
@@ -111,9 +121,12 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
     if (program === undefined) {
       throw new RangeError(`${target.name}: no program takes the packet from argument ${target.argument}`);
     }
-    if (this.#events.length >= this.#parts.allowance) return "EMFILE";
-    this.#probes.set(target.address, target);
-    const event = this.#parts.perf.open(this.#parts.pmuType, target.address, program);
+    const { allowance, arch, recordAddresses } = this.#parts;
+    if (this.#events.length >= allowance) return "EMFILE";
+    const { address } = target, rules = { arch, recordAddresses };
+    const place = firstPlace(address, rules, true);
+    for (const at of firingPlaces(address, rules, place)) this.#probes.set(at, target);
+    const event = this.#parts.perf.open(this.#parts.pmuType, place, program);
     if (typeof event === "string") return event;
     this.#events.push(event);
     return undefined;

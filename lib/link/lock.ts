@@ -1,4 +1,4 @@
-/** Waiting for tracefs locks without standing still: signals and the reader of the ring run meanwhile. */
+/** Waiting for tracefs locks: mostly without standing still, so that signals and the reader run meanwhile. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LockMode, LockName, ProbeControl } from "./tracefs.ts";
 
@@ -19,6 +19,21 @@ export async function lock(
   while (!control.tryLock(name, mode)) {
     if (signal?.aborted === true || performance.now() >= end) return false;
     await sleep(retryMs);
+  }
+  return true;
+}
+
+/** The same where nothing else may run in between. */
+export function lockBlocking(
+  control: ProbeControl,
+  name: LockName,
+  mode: LockMode,
+  patienceMs: number,
+): boolean {
+  const end = performance.now() + patienceMs;
+  while (!control.tryLock(name, mode)) {
+    if (performance.now() >= end) return false;
+    Bun.sleepSync(retryMs);
   }
   return true;
 }

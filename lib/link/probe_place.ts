@@ -49,5 +49,18 @@ export function nextPlace(
   return address;
 }
 
+/**
+ * Where a probe at `place` may say that it fired. A kernel with IBT moves a probe that was asked for at an
+ * ENDBR on to the ftrace record behind it (arch_adjust_kprobe_addr, Linux 5.18).
+ */
+export function firingPlaces(
+  address: bigint,
+  { arch, recordAddresses }: PlaceRules,
+  place: bigint,
+): bigint[] {
+  const mayMove = arch === "x64" && !recordAddresses && place === address;
+  return mayMove ? [place, place + endbrBytes] : [place];
+}
+
 /** Refusals that do not depend on the place. */
 const isFinal: ReadonlySet<string> = new Set(["EEXIST", "ENOMEM", "EPERM", "EACCES", "ENOSPC", "EBADF"]);

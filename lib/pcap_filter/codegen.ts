@@ -3,6 +3,7 @@
  * order of the text, because encapsulation keywords change what everything after them means; the answers of
  * child nodes are kept until their parent asks for them.
  */
+import { cbpf } from "../../asm/cbpf.ts";
 import type { IdNode, Node, TestNode, ValueNode } from "./ast.ts";
 import {
   accessor,
@@ -13,19 +14,26 @@ import {
   packetLength,
   relation,
 } from "./codegen/arithmetic.ts";
-import { aidId, gateway, hostName, ipv4Id, ipv6Id, macId, networkName } from "./codegen/address.ts";
-import { numberAddress } from "./codegen/address.ts";
+import {
+  aidId,
+  gateway,
+  hostName,
+  ipv4Id,
+  ipv6Id,
+  macId,
+  networkName,
+  numberAddress,
+} from "./codegen/address.ts";
 import { encapsulation } from "./codegen/encapsulation.ts";
 import { checkWlanOperand, packetFilterLog } from "./codegen/foreign.ts";
 import { broadcast, linkType, liveOnly, llc, multicast } from "./codegen/link.ts";
 import { compareMasked, load } from "./codegen/load.ts";
 import { portName, portNumber, portRangeName } from "./codegen/port.ts";
-import { abbreviation, protocol, protocolChain, protocolNumber } from "./codegen/protocol.ts";
+import { abbreviation, protocol, protocolNumber } from "./codegen/protocol.ts";
+import { protocolChain } from "./codegen/protochain.ts";
 import { checkMaximum, fail, invalidQualifier, type State, unsupported } from "./codegen/state.ts";
 import { and, compare, jeq, jge, jgt, not, or, statement, type Test } from "./graph.ts";
 import { etherTypes } from "./tables.ts";
-import { aluOps, BPF_ALU, BPF_K, BPF_LD } from "../../asm/opcodes.ts";
-import { BPF_LEN } from "../../asm/cbpf.ts";
 
 /**
  * The answer of every node in order.
@@ -105,9 +113,9 @@ function primitive(
     case "multicast":
       return multicast(state, node.protocol);
     case "less":
-      return not(compare([statement(BPF_LD | BPF_LEN)], jgt, node.length));
+      return not(compare([statement(cbpf.ldLen)], jgt, node.length));
     case "greater":
-      return compare([statement(BPF_LD | BPF_LEN)], jge, node.length);
+      return compare([statement(cbpf.ldLen)], jge, node.length);
     case "byte":
       return byte(state, node);
     case "inbound":
@@ -144,7 +152,7 @@ function id(state: State, node: IdNode): Test {
     case "mac":
       return macId(state, node.text, scope);
     case "aid":
-      return aidId(state, node.text, scope);
+      return aidId(state, scope);
   }
   if (scope === undefined) fail(state, "syntax error in filter expression");
   switch (scope.type) {
@@ -184,6 +192,7 @@ function id(state: State, node: IdNode): Test {
 /** `byte i op v` */
 function byte(state: State, { index, operator, value }: Extract<TestNode, { kind: "byte" }>): Test {
   checkMaximum(state, "byte argument", value, 0xff);
+  if (state.ancillary) checkMaximum(state, "byte offset", index, 0x7fffffff); // SKF_AD_OFF is no byte
   switch (operator) {
     case "=":
       return compareMasked(state, "link header", index, 1, jeq, value);
@@ -193,9 +202,8 @@ function byte(state: State, { index, operator, value }: Extract<TestNode, { kind
       return not(compareMasked(state, "link header", index, 1, jge, value));
     case "&":
     case "|": {
-      const operation = aluOps[operator === "&" ? "and" : "or"].bits;
       const statements = load(state, "link header", index, 1);
-      statements.push(statement(BPF_ALU | operation | BPF_K, value));
+      statements.push(statement(operator === "&" ? cbpf.and.k : cbpf.or.k, value));
       return not(compare(statements, jeq, 0));
     }
   }

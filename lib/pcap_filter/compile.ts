@@ -7,6 +7,7 @@
 import type { CbpfInsn } from "../../asm/cbpf.ts";
 import { FilterSyntaxError } from "../errors.ts";
 import { generate } from "./codegen.ts";
+import { asksForHost } from "./codegen/address.ts";
 import { initialState, type LinkType } from "./codegen/state.ts";
 import { emit } from "./emit.ts";
 import { type Block, program, returning } from "./graph.ts";
@@ -15,10 +16,12 @@ import { optimize } from "./optimizer.ts";
 import { FoldError } from "./optimizer/values.ts";
 import { parseFilter } from "./parser.ts";
 
+export type { LinkType };
+
 export interface CompileOptions {
   /** what the packets start with: an Ethernet header, or IPv4 or IPv6 at once */
   readonly linkType: LinkType;
-  /** what a match returns; tcpdump's default */
+  /** what a match returns, 1 to 2^32 - 1; default 262144 as in tcpdump */
   readonly snaplen?: number;
   /** IPv4 netmask of the interface, for `ip broadcast` */
   readonly netmask?: number;
@@ -42,9 +45,13 @@ export interface CompiledFilter {
  * Compiles `source`. The empty expression matches everything.
  *
  * @throws {FilterSyntaxError} with the wording of libpcap and the place in `source`
+ * @throws {RangeError} an option makes no sense
  */
 export function compileFilter(source: string, options: CompileOptions): CompiledFilter {
   const { linkType, snaplen = 262144, netmask, names, optimize: wanted = true, ancillary = false } = options;
+  if (!Number.isInteger(snaplen) || snaplen < 1 || snaplen > 0xffffffff) {
+    throw new RangeError(`Cannot compile a filter: snaplen is ${snaplen}, it must be 1 to 4294967295`);
+  }
   const { nodes, root, error } = parseFilter(source);
   const state = initialState({ source, names, linkType, netmask, ancillary });
   const test = generate(state, nodes, root);
@@ -59,6 +66,14 @@ export function compileFilter(source: string, options: CompileOptions): Compiled
     throw new FilterSyntaxError("expression rejects all packets", source, 0, source.length);
   }
   return { source, linkType, snaplen, insns };
+}
+
+/** The names that compiling `source` would ask `Names.host` for, so that they can be resolved beforehand. */
+export function hostNames(source: string): string[] {
+  const names = parseFilter(source).nodes.flatMap((node) =>
+    node.kind === "name" && node.scope !== undefined && asksForHost(node.scope) ? [node.name] : []
+  );
+  return [...new Set(names)];
 }
 
 function optimized(source: string, graph: Block): Block {

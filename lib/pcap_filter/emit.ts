@@ -2,8 +2,7 @@
  * Control flow graph -> instructions. A block is followed by what runs when its comparison holds; blocks that
  * several others lead to, and those behind a false exit, come later.
  */
-import { BPF_RET, type CbpfInsn, classOf } from "../../asm/cbpf.ts";
-import { BPF_JA, BPF_JMP } from "../../asm/opcodes.ts";
+import { BPF_RET, cbpf, type CbpfInsn, classOf } from "../../asm/cbpf.ts";
 import { type Block, nop, type Statement } from "./graph.ts";
 
 /** jt and jf have 8 bits. */
@@ -53,7 +52,7 @@ export function emit(root: Block): CbpfInsn[] {
 }
 
 function jump(k: number): CbpfInsn {
-  return { code: BPF_JMP | BPF_JA, jt: 0, jf: 0, k: k >>> 0 };
+  return { code: cbpf.ja, jt: 0, jf: 0, k: k >>> 0 };
 }
 
 /** Statements lead to other statements of the same block only, never beyond its end. */

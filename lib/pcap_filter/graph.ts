@@ -2,8 +2,7 @@
  * The control flow graph that the generator builds and the optimiser changes: blocks of straight-line
  * statements that end in one comparison with two exits, or in a return.
  */
-import { BPF_RET } from "../../asm/cbpf.ts";
-import { BPF_IMM, BPF_JMP, BPF_K, BPF_LD, jumpOps } from "../../asm/opcodes.ts";
+import { cbpf } from "../../asm/cbpf.ts";
 
 /** The opcode of a statement that was deleted in place. No instruction has it. */
 export const nop = -1;
@@ -45,10 +44,10 @@ export interface Test {
   readonly constant: boolean | undefined;
 }
 
-export const jeq: number = BPF_JMP | jumpOps.jeq.bits | BPF_K;
-export const jgt: number = BPF_JMP | jumpOps.jgt.bits | BPF_K;
-export const jge: number = BPF_JMP | jumpOps.jge.bits | BPF_K;
-export const jset: number = BPF_JMP | jumpOps.jset.bits | BPF_K;
+export const jeq: number = cbpf.jeq.k;
+export const jgt: number = cbpf.jgt.k;
+export const jge: number = cbpf.jge.k;
+export const jset: number = cbpf.jset.k;
 
 export function statement(code: number, k = 0): Statement {
   return { code, k };
@@ -67,7 +66,7 @@ export function compare(statements: Statement[], code: number, k: number): Test 
 
 /** A condition whose answer is known. Code comes of it only if it is all that is left in the end. */
 export function constantTest(constant: boolean): Test {
-  return { ...compare([statement(BPF_LD | BPF_IMM, constant ? 0 : 1)], jeq, 0), constant };
+  return { ...compare([statement(cbpf.ldImm, constant ? 0 : 1)], jeq, 0), constant };
 }
 
 export function and(left: Test, right: Test): Test {
@@ -121,7 +120,7 @@ export function program(test: Test, snaplen: number): Block {
 }
 
 export function returning(value: number): Block {
-  return { statements: [], code: BPF_RET | BPF_K, k: value, onTrue: undefined, onFalse: undefined };
+  return { statements: [], code: cbpf.ret, k: value, onTrue: undefined, onFalse: undefined };
 }
 
 function connect(exits: readonly Exit[], target: Block): void {

@@ -6,11 +6,16 @@
  * A step is left out where it would read something else than the original program (see branches.ts and the
  * index folding of peephole.ts); libpcap takes it and then matches other packets.
  */
-import { BPF_X } from "../../asm/opcodes.ts";
+import { usesX } from "../../asm/cbpf.ts";
 import { type Block, nop } from "./graph.ts";
 import { pullUp, shortcut } from "./optimizer/branches.ts";
-import { atomA, atomCount, atomX, findEdgeDominators, findIncoming, findLevels } from "./optimizer/flow.ts";
 import {
+  atomA,
+  atomCount,
+  atomX,
+  findEdgeDominators,
+  findIncoming,
+  findLevels,
   findUses,
   type Flow,
   fromRoot,
@@ -98,13 +103,13 @@ function processVertex(vertex: Vertex, table: ValueTable, rewrite: boolean, chan
     }
     dropDeadStores(vertex, table, changes);
   }
-  vertex.operandValue = (vertex.code & BPF_X) !== 0 ? values[atomX]! : table.constant(vertex.k);
+  vertex.operandValue = usesX(vertex.code) ? values[atomX]! : table.constant(vertex.k);
 }
 
 /** What all ways to `vertex` agree on; a value of its own where they do not. */
 function entryValues({ incoming }: Vertex, table: ValueTable): Int32Array {
   const [first, ...others] = incoming;
-  if (first === undefined) return new Int32Array(atomCount).map(() => table.unknown());
+  if (first === undefined) return new Int32Array(atomCount).fill(table.unknown()); // all start at 0
   const values = first.from.values.slice();
   let disagreement = 0;
   for (const { from } of others) {

@@ -8,8 +8,18 @@
  * expression) is decided from what was found inside it, never by looking ahead.
  */
 import { FilterSyntaxError } from "../errors.ts";
-import type { BinaryOperator, ByteOperator, IdNode, Node, Qualifiers, Relation, Scope } from "./ast.ts";
-import type { TestNode, ValueNode, WlanNode } from "./ast.ts";
+import type {
+  BinaryOperator,
+  ByteOperator,
+  IdNode,
+  Node,
+  Qualifiers,
+  Relation,
+  Scope,
+  TestNode,
+  ValueNode,
+  WlanNode,
+} from "./ast.ts";
 import { type Span, type Token, tokenize } from "./lexer.ts";
 import type { Direction, Protocol, SymbolWord } from "./tables.ts";
 

@@ -5,6 +5,7 @@
  * That address is of ftrace's record, the call or nop at the function's entry: the symbol's own address, or
  * behind the ENDBR (x86) or BTI (arm64) that it begins with. kprobe-multi takes either.
  */
+import { readFile } from "node:fs/promises";
 import { UnsupportedError } from "../errors.ts";
 import { addLines } from "./line_parser.ts";
 import { chunksOfLines } from "./lines.ts";
@@ -22,35 +23,63 @@ export interface FtraceList {
   readonly hasAddresses: boolean;
 }
 
+/** Which files to try. */
+export interface FtraceOptions {
+  readonly directories?: readonly string[];
+  /** false: names only */
+  readonly addresses?: boolean;
+}
+
 /**
  * The list of the running kernel, with addresses where it has them; undefined when tracefs is not mounted or
  * the kernel has no ftrace. Reading 1.7 MB takes 15 ms, the kernel's own share not counted.
  *
  * @throws {UnsupportedError} it is there but may not be read
  */
-export function readFtraceList(
-  { directories = TRACEFS_DIRECTORIES, addresses = true }: {
-    directories?: readonly string[];
-    addresses?: boolean;
-  } = {},
-): FtraceList | undefined {
-  for (const hasAddresses of addresses ? [true, false] : [false]) {
-    for (const directory of directories) {
-      const path = `${directory}/available_filter_functions${hasAddresses ? "_addrs" : ""}`;
-      try {
-        const list = parseFtraceList(chunksOfLines(path), hasAddresses);
-        if (list.table.size > 0) return list;
-      } catch (cause) {
-        const { code } = cause as NodeJS.ErrnoException;
-        if (code === "ENOENT" || code === "ENOTDIR" || code === "ENODEV") continue;
-        throw new UnsupportedError(`Cannot read ${path}: ${code ?? cause}`, {
-          hint: "run as root, with CAP_SYS_ADMIN and lockdown off",
-          cause,
-        });
-      }
+export function readFtraceList(options: FtraceOptions = {}): FtraceList | undefined {
+  for (const { path, hasAddresses } of candidates(options)) {
+    try {
+      const list = parseFtraceList(chunksOfLines(path), hasAddresses);
+      if (list.table.size > 0) return list;
+    } catch (cause) {
+      refuseUnlessAbsent(path, cause);
     }
   }
   return undefined;
+}
+
+/**
+ * The same while the caller goes on: the kernel writes the list for a thread of the pool, which takes it as
+ * long as everything else that a start does.
+ */
+export async function fetchFtraceList(options: FtraceOptions = {}): Promise<FtraceList | undefined> {
+  for (const { path, hasAddresses } of candidates(options)) {
+    try {
+      const list = parseFtraceList([await readFile(path)], hasAddresses);
+      if (list.table.size > 0) return list;
+    } catch (cause) {
+      refuseUnlessAbsent(path, cause);
+    }
+  }
+  return undefined;
+}
+
+function candidates({ directories = TRACEFS_DIRECTORIES, addresses = true }: FtraceOptions) {
+  return (addresses ? [true, false] : [false]).flatMap((hasAddresses) =>
+    directories.map((directory) => ({
+      path: `${directory}/available_filter_functions${hasAddresses ? "_addrs" : ""}`,
+      hasAddresses,
+    }))
+  );
+}
+
+function refuseUnlessAbsent(path: string, cause: unknown): void {
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code === "ENOENT" || code === "ENOTDIR" || code === "ENODEV") return;
+  throw new UnsupportedError(`Cannot read ${path}: ${code ?? cause}`, {
+    hint: "run as root, with CAP_SYS_ADMIN and lockdown off",
+    cause,
+  });
 }
 
 /** @param chunks whole lines each */

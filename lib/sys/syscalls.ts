@@ -19,7 +19,9 @@ const numbers = {
   recvfrom: /*     */ [45, 207],
   sendto: /*       */ [44, 206],
   setns: /*        */ [308, 268],
+  setsockopt: /*   */ [54, 208],
   socket: /*       */ [41, 198],
+  socketpair: /*   */ [53, 199],
   write: /*        */ [1, 64],
   writev: /*       */ [20, 66],
 } as const;

@@ -11,7 +11,7 @@ import type { Names } from "../pcap_filter/names.ts";
  * @throws {FilterSyntaxError} it cannot be compiled from the link header on
  */
 export function compilePacketFilter(expression: string, names: Names): PacketFilter {
-  const { insns: l2 } = compileFilter(expression, { linkType: "EN10MB", names });
+  const { insns: l2 } = compileFilter(expression, { linkType: "EN10MB", names, ancillary: true });
   return { l2, l3: withoutLinkHeader(expression, names) };
 }
 
@@ -24,7 +24,7 @@ const needsLinkHeader = [
 
 function withoutLinkHeader(expression: string, names: Names): PacketFilter["l3"] {
   try {
-    return compileFilter(expression, { linkType: "RAW", names }).insns;
+    return compileFilter(expression, { linkType: "RAW", names, ancillary: true }).insns;
   } catch (error) {
     if (error instanceof FilterSyntaxError && needsLinkHeader.some((text) => text.test(error.message))) {
       return undefined;

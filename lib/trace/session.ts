@@ -12,15 +12,17 @@ import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError } from "../errors.ts";
 import { compileFilter, skb } from "../expr/compile.ts";
+import { openKprobes } from "../link/kprobe.ts";
 import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
 import { RingBuffer } from "../maps/ring_buffer.ts";
+import { fetchFtraceList } from "../symbols/ftrace.ts";
 import { loadProgram } from "../sys/program.ts";
 import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
-import { readFunctionSources, selectFunctions, type Selection } from "./functions.ts";
+import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
 import { packetTracepoints } from "./tracepoints.ts";
 
 export interface SessionOptions {
@@ -114,7 +116,9 @@ export class Session implements Disposable {
  * @throws {UnsupportedError} this kernel, or these rights, allow no backend, or not the one that was asked for
  * @throws {FilterSyntaxError} the expression does not fit this kernel's types
  */
-export function openSession(options: SessionOptions): Session {
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const ftrace = options.backend === "tracepoint" ? undefined : fetchFtraceList();
+  ftrace?.catch(() => {}); // whoever needs the list awaits it and hears of it
   const btf = loadKernelBtf(options.kernelBtf === undefined ? {} : { file: options.kernelBtf });
   const { filter, mark, netns, ifindex, meta, tuple } = options;
   const expression = options.expression === undefined
@@ -135,22 +139,27 @@ export function openSession(options: SessionOptions): Session {
   };
   const load: Load = (spec) => loadProgram(spec, { maps });
   const context = probeContext(process.arch);
-  let selection: Selection | undefined;
-  const select = () =>
-    selection ??= selectFunctions(
-      readFunctionSources({ kernel: btf, modules: moduleTypes(btf, options.modules) }),
-      options.functionPattern,
-    );
-  const create: Readonly<Record<BackendName, () => ProbeBackend>> = {
-    "kprobe-multi"() {
+  const select = async () => {
+    const sources = readFunctionSources({
+      kernel: btf,
+      modules: moduleTypes(btf, options.modules),
+      useFtrace: false,
+    });
+    return selectFunctions({ ...sources, ftrace: await ftrace }, options.functionPattern);
+  };
+  const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
+    async "kprobe-multi"() {
       requireKprobeMulti(types);
-      return new KprobeMultiBackend(select(), trace, context, load);
+      return new KprobeMultiBackend(await select(), trace, context, load);
     },
-    kprobe: () => new ClassicKprobeBackend(select, trace, context, load),
-    tracepoint: () => new TracepointBackend(packetTracepoints(btf), trace, load),
+    async kprobe() {
+      const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
+      return new ClassicKprobeBackend(kprobes, await select(), trace, context, load);
+    },
+    tracepoint: () => Promise.resolve(new TracepointBackend(packetTracepoints(btf), trace, load)),
   };
   try {
-    return new Session(types, maps, trace, choose(options.backend, create));
+    return new Session(types, maps, trace, await choose(options.backend, create));
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;
@@ -171,16 +180,16 @@ interface Chosen {
 const preference: readonly BackendName[] = ["kprobe-multi", "kprobe", "tracepoint"];
 
 /** The backend that was asked for, or the first that works. */
-function choose(
+async function choose(
   wanted: BackendName | undefined,
-  create: Readonly<Record<BackendName, () => ProbeBackend>>,
-): Chosen {
-  if (wanted !== undefined) return { backend: create[wanted](), remarks: [] };
+  create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>>,
+): Promise<Chosen> {
+  if (wanted !== undefined) return { backend: await create[wanted](), remarks: [] };
   const remarks: string[] = [];
   let refusal: UnsupportedError | undefined;
   for (const name of preference) {
     try {
-      return { backend: create[name](), remarks };
+      return { backend: await create[name](), remarks };
     } catch (error) {
       if (!(error instanceof UnsupportedError)) throw error;
       refusal = error;

@@ -78,7 +78,7 @@ test("Refused places lead to the next one, refused functions are counted, none i
   expect(result.attached).toBe(3);
   expect(result.failed.map(({ target: { name }, code }) => [name, code])).toEqual([["f3", "EINVAL"]]);
   expect(reported).toEqual(["f3 EINVAL"]);
-  expect([...events.probes.keys()]).toEqual([0x109n, 0x200n, 0x405n]);
+  expect([...events.probes.keys()]).toEqual([0x109n, 0x200n, 0x204n, 0x405n]);
 });
 
 test("An event without a single probe is not opened", async () => {
@@ -121,6 +121,18 @@ test("A lock that is not to be had delays, but does not prevent", async () => {
   expect(result.attached).toBe(1);
 });
 
+test("Closing pauses deleters, and goes on without their consent", async () => {
+  const { control, perf, events } = setUp(), modes: (string | undefined)[] = [];
+  await events.attach([[target(1)]], new Map([[1, 9]]));
+  perf.onClose = () => void modes.push(control.held.get("probes"));
+  events.close();
+  await events.attach([[target(2)]], new Map([[1, 9]]));
+  control.taken.add("probes");
+  events.close();
+  expect(modes).toEqual(["shared", undefined]);
+  expect([perf.live.length, control.held.size]).toEqual([0, 0]);
+});
+
 test("Without a definition nothing is swept, and once is enough", async () => {
   const { swept, events } = setUp();
   await events.release({ say: () => {} });
@@ -134,7 +146,7 @@ test("Without a definition nothing is swept, and once is enough", async () => {
 test("Livepatched functions are probed at the entry", async () => {
   const { events } = setUp({ livepatched: new Set(["f1"]) });
   await events.attach([[target(1), target(2)]], new Map([[1, 9]]));
-  expect([...events.probes.keys()]).toEqual([0x100n, 0x205n]);
+  expect([...events.probes.keys()]).toEqual([0x100n, 0x104n, 0x205n]);
 });
 
 test("Probes of two attachments in one process never share an event or a constant on it", async () => {

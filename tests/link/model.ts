@@ -62,11 +62,17 @@ export class TracefsModel implements ProbeControl {
 }
 
 export class PerfModel implements TracepointEvents {
+  onClose: () => void = () => {};
   readonly live: { eventId: number; program: number }[] = [];
 
   open(eventId: number, program: number): Disposable {
     const entry = { eventId, program };
     this.live.push(entry);
-    return { [Symbol.dispose]: () => void this.live.splice(this.live.indexOf(entry), 1) };
+    return {
+      [Symbol.dispose]: () => {
+        this.onClose();
+        this.live.splice(this.live.indexOf(entry), 1);
+      },
+    };
   }
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { firstPlace, nextPlace } from "../../lib/link/probe_place.ts";
+import { firingPlaces, firstPlace, nextPlace } from "../../lib/link/probe_place.ts";
 
 /** Offsets from the address in the order in which they are tried when the kernel answers with these codes. */
 function places(
@@ -33,4 +33,13 @@ test.each<[what: string, tried: number[], offsets: number[]]>([
   ["arm64, record", places(["EINVAL"], { arch: "arm64", ...records }), [-4]],
 ])("%s", (_, tried, offsets) => {
   expect(tried).toEqual(offsets);
+});
+
+test.each<[what: string, rules: { arch: string; recordAddresses: boolean }, place: bigint, fires: bigint[]]>([
+  ["behind the nop", { arch: "x64", recordAddresses: false }, 0x1005n, [0x1005n]],
+  ["at the entry", { arch: "x64", recordAddresses: false }, 0x1000n, [0x1000n, 0x1004n]],
+  ["on the record", { arch: "x64", recordAddresses: true }, 0x1000n, [0x1000n]],
+  ["at the entry, arm64", { arch: "arm64", recordAddresses: false }, 0x1000n, [0x1000n]],
+])("A probe %s may fire there", (_, rules, place, fires) => {
+  expect(firingPlaces(0x1000n, rules, place)).toEqual(fires);
 });

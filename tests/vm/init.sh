@@ -4,6 +4,7 @@
 /usr/bin/busybox --install -s /bin
 ln -sf /usr/bin/bash /bin/sh
 for tool in modprobe insmod lsmod depmod rmmod; do ln -sf /usr/bin/kmod /usr/bin/$tool; done
+ln -sf /usr/bin/kmod /sbin/modprobe # where the kernel looks when it wants a module
 for tool in iptables ip6tables; do ln -sf xtables-nft-multi /usr/bin/$tool; done
 export PATH=/usr/bin:/bin HOME=/root TERM=dumb
 mount -t proc none /proc

@@ -90,6 +90,12 @@ function say(facts: Record<string, unknown>): void {
   writeSync(1, `${JSON.stringify(facts)}\n`);
 }
 
+/** Creates the file that the script waits for. */
+function ready(suffix: string): void {
+  const file = process.env["READY"];
+  if (file !== undefined) writeFileSync(`${file}${suffix}`, "");
+}
+
 /** The main path's functions first, then the others. */
 function readTargets(limit: number): { targets: KprobeTarget[]; recordAddresses: boolean } {
   const sources = readFunctionSources({
@@ -118,7 +124,8 @@ async function run(limit: number): Promise<void> {
   raiseOpenFiles(65536);
   const { targets, recordAddresses } = readTargets(limit), selectedMs = since();
   using maps = new Maps();
-  const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, loadProgram(countProgram(), { maps }).fd]));
+  const one = process.env["PROGRAMS"] === "1" ? loadProgram(countProgram(), { maps }).fd : undefined;
+  const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, one ?? loadProgram(countProgram(), { maps }).fd]));
   const { backend, fallback, sweepDeadOwners } = openKprobes({ recordAddresses });
   if (fallback !== undefined) say({ fallback: fallback.message, hint: fallback.hint });
   const batches = [targets.slice(0, 40), targets.slice(40)].filter((batch) => batch.length > 0);
@@ -131,7 +138,10 @@ async function run(limit: number): Promise<void> {
   const openAt = since(), batchMs: number[] = [];
   const result = await backend.attach(batches, programs, {
     signal: stop.signal,
-    onBatch: () => void batchMs.push(since()),
+    onBatch(number) {
+      batchMs.push(since());
+      if (number === 0) ready(".first");
+    },
   });
   clearInterval(timer);
   say({
@@ -153,7 +163,7 @@ async function run(limit: number): Promise<void> {
     ),
   });
   sweepDeadOwners();
-  if (process.env["READY"] !== undefined) writeFileSync(process.env["READY"], "");
+  ready("");
   const idle = setInterval(() => {}, 1000);
   if (!stop.signal.aborted) await new Promise((resolve) => stop.signal.addEventListener("abort", resolve));
   clearInterval(idle);

@@ -32,6 +32,11 @@ export interface Facts {
   readonly status: number;
   /** peak resident memory, VmHWM */
   readonly peakKib: number;
+  /** lines of enabled_functions and live lines of kprobes/list while it ran */
+  readonly functions: number;
+  readonly kprobes: number;
+  /** until no definition of a kprobe event was left */
+  readonly sweptMs: number;
 }
 
 /** One scenario's files on one kernel, as the checks read them. */
@@ -62,6 +67,9 @@ export class Run {
       gone: of["gone"] === "yes",
       status: Number(of["status"]),
       peakKib: Number(of["hwm_kib"]),
+      functions: Number(of["enabled_functions"]),
+      kprobes: Number(of["kprobes"]),
+      sweptMs: Number(of["swept_ms"]),
     };
   }
 }

@@ -8,7 +8,7 @@
 # Leaves $OUT/NAME.out, NAME.err and NAME.facts, lines of key=value:
 #   ready_ms   from exec to the ready file         stop_ms    from the signal until the parent has reaped it
 #   status     as the shell sees it                hwm_kib    VmHWM at the time of the signal
-#   ready, gone   yes or no
+#   ready, gone   yes or no                        (a key may come twice: the last one counts)
 
 TRACER=${TRACER:-$PWRU}
 declare -A pid_of chapter_end
@@ -70,6 +70,7 @@ reap() {
 }
 
 stop() {
+  [ -d /proc/${pid_of[$1]} ] || { reap "$1" 0 1; return 1; }
   local name=$1 signal=${2:-INT} limit_ms=${3:-60000} pid=${pid_of[$1]}
   fact "$name" hwm_kib "$(awk '/^VmHWM/ { print $2 }' /proc/$pid/status)"
   now
@@ -86,7 +87,8 @@ run() {
   pid_of[$name]=$!
   set +m
   echo "$TRACER $*" > "$OUT/$name.command"
-  reap "$name" "$begin" 60000
+  # One that should have refused and did not is ended.
+  reap "$name" "$begin" 30000 || { kill -INT ${pid_of[$name]}; reap "$name" "$NOW" 10000; }
 }
 
 # lines_in NAME N: whether the tracer has printed N lines (the header counts).
@@ -111,3 +113,22 @@ chapter() {
   sed -n "1p;$((from + 1)),${to}p" "$OUT/$1.out" > "$OUT/$2.lines"
   chapter_end[$1]=$to
 }
+
+# attached NAME: how many functions are hooked right now, by either kind of hook.
+attached() {
+  fact "$1" enabled_functions "$(wc -l < /sys/kernel/tracing/enabled_functions)"
+  fact "$1" kprobes "$(grep -vc DISABLED /sys/kernel/debug/kprobes/list)"
+}
+
+# snapshot NAME: what hangs on the kernel, as $OUT/NAME.progs, .links, .kprobe_events, .kprobes, .enabled_functions.
+snapshot() {
+  # bpftool's own iterator is gone before the next one looks; ids, times and sizes differ from run to run.
+  bpftool -j prog show | grep -oE '"type":"[a-z_]+","name":"[^"]*"' | grep -v pid_iter | sort > "$OUT/$1.progs"
+  bpftool -j link show 2> /dev/null | grep -oE '"type":"[a-z_]+"' | sort > "$OUT/$1.links"
+  cat /sys/kernel/tracing/kprobe_events > "$OUT/$1.kprobe_events"
+  grep -v DISABLED /sys/kernel/debug/kprobes/list > "$OUT/$1.kprobes"
+  cut -d' ' -f1 /sys/kernel/tracing/enabled_functions > "$OUT/$1.enabled_functions"
+}
+
+# swept: whether no definition of a kprobe event is left.
+swept() { [ ! -s /sys/kernel/tracing/kprobe_events ]; }

@@ -39,6 +39,13 @@ function trouble(scenario: Scenario, outcome: Outcome | undefined, guestConsole:
   return `${why}\n${outcome.read("stderr").slice(-2000)}`;
 }
 
+/** The reason is told once, by the first test of the scenario; the others need no stack. */
+function unfinished(scenario: Scenario): Error {
+  const error = new Error(`Scenario "${scenario.name}" did not reach its end`);
+  error.stack = "";
+  return error;
+}
+
 const names = chosen("PWRU_VM_SCENARIOS", scenarios.map((scenario) => scenario.name));
 
 describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
@@ -64,7 +71,7 @@ describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
     const checks = { ...scenario.checks, ...(peerStandsIn() ? {} : scenario.oursOnly) };
     test.each(Object.entries(checks))("%s", (_name, check) => {
       const found = outcome();
-      if (found === undefined || trouble(scenario, found, "") !== undefined) throw new Error("See above");
+      if (found === undefined || trouble(scenario, found, "") !== undefined) throw unfinished(scenario);
       check(new Run(kernel, found));
     });
   });

@@ -1,8 +1,9 @@
-/** Hosts and networks: IPv4, IPv6, DECnet and MAC addresses, their names, and gateways. */
+/** Hosts and networks: IPv4, IPv6 and MAC addresses, their names, and gateways. */
 import { parseIpv4, parseIpv6, parseMac, prefixMask } from "../addresses.ts";
 import type { IdNode, Qualifiers } from "../ast.ts";
 import { allOf, and, anyOf, constantTest, not, type Test } from "../graph.ts";
 import { etherTypes, type IdType, type Protocol } from "../tables.ts";
+import { decnetId } from "./decnet.ts";
 import { eitherEnd, linkType, macHost } from "./link.ts";
 import { equals } from "./load.ts";
 import { fail, invalidQualifier, type State, unsupported } from "./state.ts";
@@ -191,52 +192,47 @@ export function macId(state: State, text: string, qualifiers: Qualifiers | undef
 }
 
 /** ARCnet addresses, which none of our link types has. */
-export function aidId(state: State, text: string, qualifiers: Qualifiers | undefined): Test {
+export function aidId(state: State, qualifiers: Qualifiers | undefined): Test {
   if (qualifiers === undefined) fail(state, "'<invalid dir 255>' is valid for 802.11 syntax only");
   const { protocol, type } = qualifiers;
   if (type !== undefined && type !== "host") invalidQualifier(state, type, "$XX");
   if (protocol !== "link") fail(state, "'link' is the only valid proto qualifier for 'host $XX'");
-  unsupported(state, `link host ${text === "" ? text : "$XX"}`);
+  unsupported(state, "link host $XX");
 }
 
 /** `host NAME`, `src NAME`, `ether host NAME` */
 export function hostName(state: State, name: string, qualifiers: Qualifiers): Test {
   const { protocol, direction, type } = qualifiers;
   if (protocol === "decnet") invalidQualifier(state, "decnet", type ?? "host");
-  if (protocol === "link") {
-    const mac = ethers(state, name);
-    return macHost(state, mac, direction);
+  if (protocol === "link") return macHost(state, ethers(state, name), direction);
+  const addresses = state.names.host(name) ?? [];
+  if (addresses.length === 0) fail(state, `unknown host '${name}'`);
+  const ip4s = addresses.filter((text) => !text.includes(":")).flatMap((text) => parseIpv4(text) ?? []);
+  const ip6s = addresses.filter((text) => text.includes(":")).map((text) => parseIpv6(text));
+  const context = "host <Internet hostname>";
+  const tests: Test[] = [];
+  if (protocol !== "ip6") {
+    for (const [address = 0] of ascending(ip4s.map(({ address }) => [address]))) {
+      tests.push(ipv4Host(state, address, 0xffffffff, qualifiers, context));
+    }
   }
-  if (protocol !== undefined && !["ip", "ip6", "arp", "rarp"].includes(protocol)) {
-    invalidQualifier(state, protocol, "host <Internet hostname>");
+  if (protocol === undefined || protocol === "ip6") {
+    const mask = [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff];
+    for (const address of ascending(ip6s)) tests.push(ipv6Host(state, address, mask, qualifiers, context));
   }
-  const addresses = state.names.host(name);
-  if (addresses === undefined || addresses.length === 0) fail(state, `unknown host '${name}'`);
-  const ipv4s = protocol === "ip6" ? [] : sortedWords(
-    addresses.filter((text) => !text.includes(":")).map((text) => [parseIpv4(text)?.address ?? 0]),
-  );
-  const ipv6s = protocol !== undefined && protocol !== "ip6"
-    ? []
-    : sortedWords(addresses.filter((text) => text.includes(":")).map((text) => [...parseIpv6(text)]));
-  const allOnes = [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff];
-  const tests = [
-    ...ipv4s.map(([address = 0]) => ipv4Host(state, address, 0xffffffff, qualifiers, "host <IPv4 address>")),
-    ...ipv6s.map((address) => ipv6Host(state, address, allOnes, qualifiers, "host <IPv6 address>")),
-  ];
   const [first, ...others] = tests;
   if (first === undefined) fail(state, `unknown host '${name}' for specified address family`);
   return anyOf(first, ...others);
 }
 
-/** Ascending, each once. */
-function sortedWords(addresses: number[][]): number[][] {
-  const order = (a: number[], b: number[]) => {
-    const index = a.findIndex((word, i) => word !== b[i]);
+/** In ascending order, each once. */
+function ascending(addresses: readonly (readonly number[])[]): readonly (readonly number[])[] {
+  const order = (a: readonly number[], b: readonly number[]) => {
+    const index = a.findIndex((word, at) => word !== b[at]);
     return index < 0 ? 0 : a[index]! - b[index]!;
   };
-  return addresses.sort(order).filter((address, index) =>
-    index === 0 || order(addresses[index - 1]!, address) !== 0
-  );
+  const sorted = addresses.toSorted(order);
+  return sorted.filter((address, at) => at === 0 || order(sorted[at - 1]!, address) !== 0);
 }
 
 function ethers(state: State, name: string): Uint8Array {
@@ -247,8 +243,8 @@ function ethers(state: State, name: string): Uint8Array {
 /** `net NAME` */
 export function networkName(state: State, name: string, qualifiers: Qualifiers): Test {
   if (qualifiers.protocol === "decnet") invalidQualifier(state, "decnet", "net");
-  const number = state.names.network(name);
-  if (number === undefined) fail(state, `unknown network '${name}'`);
+  const number = state.names.network(name) ?? 0;
+  if (number === 0) fail(state, `unknown network '${name}'`);
   const { address, mask } = leftAlign(number);
   return ipv4Host(state, address, mask, qualifiers, "net <IPv4 network name>");
 }
@@ -270,67 +266,6 @@ export function gateway(state: State, name: string, qualifiers: Qualifiers): Tes
     ipv4Host(state, address, 0xffffffff, qualifiers, "gateway")
   );
   return and(link, not(anyOf(first!, ...others)));
-}
-
-/** `decnet [dir] [host] A.N`: area and node of a DECnet Phase IV address. */
-function decnetId(state: State, { text, prefix, mask }: Ipv4Node, qualifiers: Qualifiers): Test {
-  const { type, direction } = qualifiers;
-  if (prefix !== undefined || mask !== undefined || (type !== undefined && type !== "host")) {
-    invalidQualifier(state, "decnet", decnetType(type));
-  }
-  const parts = text.split(".");
-  const [area, node] = parts.map((part) => /^[0-9]+$/.test(part) ? Number(part) : NaN) as [number, number];
-  if (parts.length !== 2 || !(area <= 63) || !(node <= 1023)) {
-    fail(state, `invalid DECnet address '${text}'`);
-  }
-  const address = (area << 10) | node;
-  const swapped = ((address & 0xff) << 8) | (address >>> 8);
-  const carried = linkType(state, etherTypes.decnet);
-  const test = eitherEnd(
-    state,
-    direction,
-    () => decnetSource(state, swapped),
-    () => decnetDestination(state, swapped),
-  );
-  return and(carried, test);
-}
-
-function decnetType(type: IdType | undefined): string {
-  return type ?? "host";
-}
-
-/** The flags byte follows two bytes of length; one byte of padding may come in between. */
-const decnetFlags = 2;
-
-function decnetSource(state: State, address: number): Test {
-  const short = and(
-    equals(state, "network", decnetFlags, 1, 0x02, 0x07),
-    equals(state, "network", decnetFlags + 3, 2, address),
-  );
-  const paddedShort = and(
-    equals(state, "network", decnetFlags, 2, 0x8102, 0xff07),
-    equals(state, "network", decnetFlags + 1 + 3, 2, address),
-  );
-  return anyOf(short, paddedShort, ...decnetLong(state, 15, address));
-}
-
-function decnetDestination(state: State, address: number): Test {
-  // In a short header flags and destination are so close that one load sees both.
-  const short = equals(state, "network", decnetFlags, 4, (0x02000000 | (address << 8)) >>> 0, 0x07ffff00);
-  const paddedShort = equals(state, "network", decnetFlags, 4, (0x81020000 | address) >>> 0, 0xff07ffff);
-  return anyOf(short, paddedShort, ...decnetLong(state, 7, address));
-}
-
-function decnetLong(state: State, offset: number, address: number): [Test, Test] {
-  const long = and(
-    equals(state, "network", decnetFlags, 1, 0x06, 0x07),
-    equals(state, "network", decnetFlags + offset, 2, address),
-  );
-  const paddedLong = and(
-    equals(state, "network", decnetFlags, 2, 0x8106, 0xff07),
-    equals(state, "network", decnetFlags + 1 + offset, 2, address),
-  );
-  return [long, paddedLong];
 }
 
 /** Which words in front of an id ask for an IP host by name: what a caller may want to resolve beforehand. */

@@ -3,9 +3,7 @@
  * a test that must hold for the value to mean anything. A binary operator forgets the guard of its right side;
  * that is a property of the language (`1 + ip[9]` looks at every frame).
  */
-import { BPF_LEN, BPF_MISC, BPF_TAX } from "../../../asm/cbpf.ts";
-import { aluOps, BPF_ALU, BPF_IMM, BPF_JMP, BPF_LD, BPF_MEM, BPF_NEG } from "../../../asm/opcodes.ts";
-import { BPF_ST, BPF_X, jumpOps } from "../../../asm/opcodes.ts";
+import { cbpf, type WithOperand } from "../../../asm/cbpf.ts";
 import type { BinaryOperator, Relation } from "../ast.ts";
 import { allOf, and, compare, not, type Statement, statement, type Test } from "../graph.ts";
 import { etherTypes, type Protocol, protocolRow } from "../tables.ts";
@@ -31,50 +29,50 @@ export interface Operand {
   readonly guard: Test | undefined;
 }
 
-const operators: Readonly<Record<BinaryOperator, keyof typeof aluOps>> = {
-  "+": "add",
-  "-": "sub",
-  "*": "mul",
-  "/": "div",
-  "%": "mod",
-  "&": "and",
-  "|": "or",
-  "^": "xor",
-  "<<": "lsh",
-  ">>": "rsh",
+const operators: Readonly<Record<BinaryOperator, WithOperand>> = {
+  "+": cbpf.add,
+  "-": cbpf.sub,
+  "*": cbpf.mul,
+  "/": cbpf.div,
+  "%": cbpf.mod,
+  "&": cbpf.and,
+  "|": cbpf.or,
+  "^": cbpf.xor,
+  "<<": cbpf.lsh,
+  ">>": cbpf.rsh,
 };
 
 /** The comparison, and whether it stands for its opposite. */
 const relations: Readonly<
-  Record<Relation, { readonly jump: keyof typeof jumpOps; readonly inverted: boolean }>
+  Record<Relation, { readonly jump: WithOperand; readonly inverted: boolean }>
 > = {
-  "=": { jump: "jeq", inverted: false },
-  "!=": { jump: "jeq", inverted: true },
-  ">": { jump: "jgt", inverted: false },
-  "<=": { jump: "jgt", inverted: true },
-  ">=": { jump: "jge", inverted: false },
-  "<": { jump: "jge", inverted: true },
+  "=": { jump: cbpf.jeq, inverted: false },
+  "!=": { jump: cbpf.jeq, inverted: true },
+  ">": { jump: cbpf.jgt, inverted: false },
+  "<=": { jump: cbpf.jgt, inverted: true },
+  ">=": { jump: cbpf.jge, inverted: false },
+  "<": { jump: cbpf.jge, inverted: true },
 };
 
 export function constant(state: State, value: number): Operand {
-  return loaded(state, statement(BPF_LD | BPF_IMM, value));
+  return loaded(state, statement(cbpf.ldImm, value));
 }
 
 export function packetLength(state: State): Operand {
-  return loaded(state, statement(BPF_LD | BPF_LEN));
+  return loaded(state, statement(cbpf.ldLen));
 }
 
 function loaded(state: State, load: Statement): Operand {
   const word = takeWord(state);
-  return { statements: [load, statement(BPF_ST, word)], word, guard: undefined };
+  return { statements: [load, statement(cbpf.st, word)], word, guard: undefined };
 }
 
 export function negate(operand: Operand): Operand {
   const { statements, word } = operand;
   statements.push(
-    statement(BPF_LD | BPF_MEM, word),
-    statement(BPF_ALU | BPF_NEG),
-    statement(BPF_ST, word),
+    statement(cbpf.ldMem, word),
+    statement(cbpf.neg),
+    statement(cbpf.st, word),
   );
   return operand;
 }
@@ -85,20 +83,20 @@ export function binary(state: State, operator: BinaryOperator, left: Operand, ri
   append(statements, right.statements);
   statements.push(
     loadWordToX(right.word),
-    statement(BPF_LD | BPF_MEM, left.word),
-    statement(BPF_ALU | aluOps[operators[operator]].bits | BPF_X),
+    statement(cbpf.ldMem, left.word),
+    statement(operators[operator].x),
   );
   freeWord(state, left.word);
   freeWord(state, right.word);
   const word = takeWord(state);
-  statements.push(statement(BPF_ST, word));
+  statements.push(statement(cbpf.st, word));
   return { statements, word, guard: left.guard };
 }
 
 /** What the right operand starts with is taken for all of it, as the reference does: `x / ip[0]` is refused. */
 function refuseConstant(state: State, operator: BinaryOperator, right: Operand): void {
   const first = right.statements[0];
-  if (first?.code !== (BPF_LD | BPF_IMM)) return;
+  if (first?.code !== cbpf.ldImm) return;
   if (operator === "/" && first.k === 0) fail(state, "division by zero");
   if (operator === "%" && first.k === 0) fail(state, "modulus by zero");
   if ((operator === "<<" || operator === ">>") && first.k > 31) fail(state, "shift by more than 31 bits");
@@ -108,8 +106,8 @@ export function relation(state: State, kind: Relation, left: Operand, right: Ope
   const { jump, inverted } = relations[kind];
   const { statements } = left;
   append(statements, right.statements);
-  statements.push(loadWordToX(right.word), statement(BPF_LD | BPF_MEM, left.word));
-  const compared = compare(statements, BPF_JMP | jumpOps[jump].bits | BPF_X, 0);
+  statements.push(loadWordToX(right.word), statement(cbpf.ldMem, left.word));
+  const compared = compare(statements, jump.x, 0);
   let test = inverted ? not(compared) : compared;
   if (left.guard !== undefined) test = and(left.guard, test);
   if (right.guard !== undefined) test = and(right.guard, test);
@@ -146,7 +144,7 @@ export function accessor(state: State, protocol: Protocol, index: Operand, size:
       guard = transportGuard(state, protocol);
       break;
   }
-  statements.push(statement(BPF_ST, word));
+  statements.push(statement(cbpf.st, word));
   if (index.guard !== undefined) guard = guard === undefined ? index.guard : and(index.guard, guard);
   return { statements, word, guard };
 }
@@ -161,9 +159,9 @@ function indexedLoad({ constant, word }: Offset, index: number, size: Size): Sta
 function addressInX(base: Statement[], index: number): Statement[] {
   return [
     ...base,
-    statement(BPF_LD | BPF_MEM, index),
-    statement(BPF_ALU | aluOps.add.bits | BPF_X),
-    statement(BPF_MISC | BPF_TAX),
+    statement(cbpf.ldMem, index),
+    statement(cbpf.add.x),
+    statement(cbpf.tax),
   ];
 }
 

@@ -2,16 +2,22 @@
  * `vlan`, `mpls`, `pppoed`, `pppoes`, `geneve`, `vxlan`: a test, and from then on other offsets. The offsets move
  * for everything that is generated later, wherever the keyword stands: under `not`, on one side of `or`.
  */
-import { BPF_MISC, BPF_TAX, BPF_TXA } from "../../../asm/cbpf.ts";
-import { aluOps, BPF_ALU, BPF_IMM, BPF_JMP, BPF_K, BPF_LD } from "../../../asm/opcodes.ts";
-import { BPF_ST, BPF_STX, BPF_X, jumpOps } from "../../../asm/opcodes.ts";
+import { cbpf } from "../../../asm/cbpf.ts";
 import type { Encapsulation } from "../ast.ts";
-import { and, anyOf, compare, jeq, not, or, type Statement } from "../graph.ts";
-import { statement, type Test } from "../graph.ts";
+import { and, anyOf, compare, jeq, not, or, type Statement, statement, type Test } from "../graph.ts";
 import { etherTypes, pppMpls } from "../tables.ts";
 import { equalsAncillary, linkType } from "./link.ts";
-import { equals, ip4PayloadToX, ip6HeaderSize, loadIndexed, loadWordToX } from "./load.ts";
-import { type Base, networkConstant, noneSet, resolve } from "./load.ts";
+import {
+  type Base,
+  equals,
+  ip4PayloadToX,
+  ip6HeaderSize,
+  loadIndexed,
+  loadWordToX,
+  networkConstant,
+  noneSet,
+  resolve,
+} from "./load.ts";
 import { udpDestination } from "./port.ts";
 import { checkMaximum, fail, type Offset, type State, takeWord, unsupported } from "./state.ts";
 
@@ -71,12 +77,12 @@ function moveBehindTag(state: State, bytes: number): void {
  */
 function vlanTakenOff(state: State, number: number | undefined): Test {
   const word = takeWord(state);
-  state.prologue.push(statement(BPF_LD | BPF_IMM, 0), statement(BPF_ST, word));
+  state.prologue.push(statement(cbpf.ldImm, 0), statement(cbpf.st, word));
   const present = equalsAncillary("vlanTagPresent", 1, 1);
   const beside = number === undefined ? present : and(present, equalsAncillaryTag(number));
   const absent = not(equalsAncillary("vlanTagPresent", 1, 1));
   const inPacket = vlanInPacket(state, number);
-  inPacket.head.statements.unshift(statement(BPF_LD | BPF_IMM, vlanTagSize), statement(BPF_ST, word));
+  inPacket.head.statements.unshift(statement(cbpf.ldImm, vlanTagSize), statement(cbpf.st, word));
 
   const vary = (offset: Offset): Offset => ({ ...offset, word });
   if (state.linkTypeField !== undefined) state.linkTypeField = vary(state.linkTypeField);
@@ -86,7 +92,7 @@ function vlanTakenOff(state: State, number: number | undefined): Test {
 
 function equalsAncillaryTag(number: number): Test {
   const test = equalsAncillary("vlanTag", 2, number);
-  test.head.statements.push(statement(BPF_ALU | aluOps.and.bits | BPF_K, 0xfff));
+  test.head.statements.push(statement(cbpf.and.k, 0xfff));
   return test;
 }
 
@@ -133,12 +139,12 @@ function vxlan(state: State, number: number | undefined): Test {
   const offsets = [
     add(networkConstant(state) + udpHeaderSize),
     add(tunnelHeaderSize),
-    statement(BPF_ST, header),
+    statement(cbpf.st, header),
     add(macAddressesSize),
-    statement(BPF_ST, type),
+    statement(cbpf.st, type),
     add(typeFieldSize),
-    statement(BPF_MISC | BPF_TAX),
-    statement(BPF_STX, payload),
+    statement(cbpf.tax),
+    statement(cbpf.stx, payload),
   ];
   return enter(state, outer, offsets, { header, type, payload });
 }
@@ -152,13 +158,13 @@ function geneve(state: State, number: number | undefined): Test {
 
   const type = takeWord(state), header = takeWord(state), payload = takeWord(state);
   const ethernet = [
-    statement(BPF_MISC | BPF_TXA),
+    statement(cbpf.txa),
     add(macAddressesSize),
-    statement(BPF_ST, type),
+    statement(cbpf.st, type),
     add(typeFieldSize),
-    statement(BPF_MISC | BPF_TAX),
+    statement(cbpf.tax),
   ];
-  const done = statement(BPF_STX, payload);
+  const done = statement(cbpf.stx, payload);
   const isEthernet: Statement = {
     code: jeq,
     k: etherTypes.transparentEthernet,
@@ -167,15 +173,15 @@ function geneve(state: State, number: number | undefined): Test {
   };
   const offsets = [
     add(networkConstant(state) + udpHeaderSize),
-    statement(BPF_MISC | BPF_TAX),
+    statement(cbpf.tax),
     add(2), // the protocol type of the Geneve header, until an inner type field is known
-    statement(BPF_ST, type),
+    statement(cbpf.st, type),
     loadIndexed(0, 1),
-    statement(BPF_ALU | aluOps.and.bits | BPF_K, 0x3f), // options, in words
-    statement(BPF_ALU | aluOps.mul.bits | BPF_K, 4),
+    statement(cbpf.and.k, 0x3f), // options, in words
+    statement(cbpf.mul.k, 4),
     add(tunnelHeaderSize),
-    statement(BPF_ALU | aluOps.add.bits | BPF_X),
-    statement(BPF_ST, header),
+    statement(cbpf.add.x),
+    statement(cbpf.st, header),
     loadIndexed(2, 2),
     loadWordToX(header),
     isEthernet,
@@ -186,7 +192,7 @@ function geneve(state: State, number: number | undefined): Test {
 }
 
 function add(k: number): Statement {
-  return statement(BPF_ALU | aluOps.add.bits | BPF_K, k);
+  return statement(cbpf.add.k, k);
 }
 
 /** The outer headers of a UDP tunnel over IPv4 or IPv6. Leaves the IP header's length in A and X. */
@@ -202,18 +208,18 @@ function tunnel(
     const vni = number === undefined
       ? test
       : and(test, equals(state, base, udpHeaderSize + 4, 4, (number << 8) >>> 0, 0xffffff00));
-    return and(vni, compare(length, BPF_JMP | jumpOps.jeq.bits | BPF_X, 0)); // A = X: always true
+    return and(vni, compare(length, cbpf.jeq.x, 0)); // A = X: always true
   };
-  const ip4 = over("ip", [...ip4PayloadToX(state), statement(BPF_MISC | BPF_TXA)]);
+  const ip4 = over("ip", [...ip4PayloadToX(state), statement(cbpf.txa)]);
   return or(ip4, over("ip6", ip6LengthToX(state)));
 }
 
 function ip6LengthToX(state: State): Statement[] {
   const { word } = resolve(state, "ip6 payload");
-  const tax = statement(BPF_MISC | BPF_TAX);
-  const length = statement(BPF_LD | BPF_IMM, ip6HeaderSize);
+  const tax = statement(cbpf.tax);
+  const length = statement(cbpf.ldImm, ip6HeaderSize);
   if (word === undefined) return [length, tax];
-  return [loadWordToX(word), length, statement(BPF_ALU | aluOps.add.bits | BPF_X), tax];
+  return [loadWordToX(word), length, statement(cbpf.add.x), tax];
 }
 
 /** Where `outer` holds, `offsets` fill three scratch words, and the rest of the expression is inside the tunnel. */
@@ -223,7 +229,7 @@ function enter(
   offsets: Statement[],
   words: { readonly header: number; readonly type: number; readonly payload: number },
 ): Test {
-  offsets.push(statement(BPF_LD | BPF_IMM, 0));
+  offsets.push(statement(cbpf.ldImm, 0));
   state.link = "EN10MB";
   state.linkHeader = { constant: 0, word: words.header };
   state.linkTypeField = { constant: 0, word: words.type };

@@ -1,12 +1,29 @@
 /** Questions to the link layer: which protocol a frame carries, MAC addresses, LLC, what Linux says about it. */
-import { ancillary, SKF_AD_OFF } from "../../../asm/cbpf.ts";
-import { BPF_ABS, BPF_JMP, BPF_LD, BPF_MEM, BPF_X, jumpOps, sizes } from "../../../asm/opcodes.ts";
-import type { Size } from "./load.ts";
-import { allOf, and, anyOf, compare, constantTest, jeq, jgt, jset, not, or, statement } from "../graph.ts";
-import type { Test } from "../graph.ts";
-import { etherTypes, llcTypes, maxLength802_3, pppProtocols, serviceAccessPoints as sap } from "../tables.ts";
-import type { Direction, Protocol } from "../tables.ts";
-import { compareMasked, equals, equalsBytes, load, loadWordToX, noneSet } from "./load.ts";
+import { ancillary, cbpf, SKF_AD_OFF } from "../../../asm/cbpf.ts";
+import { compareMasked, equals, equalsBytes, load, loadWordToX, noneSet, type Size } from "./load.ts";
+import {
+  allOf,
+  and,
+  anyOf,
+  compare,
+  constantTest,
+  jeq,
+  jgt,
+  jset,
+  not,
+  or,
+  statement,
+  type Test,
+} from "../graph.ts";
+import {
+  type Direction,
+  etherTypes,
+  llcTypes,
+  maxLength802_3,
+  pppProtocols,
+  type Protocol,
+  serviceAccessPoints as sap,
+} from "../tables.ts";
 import { checkMaximum, fail, invalidQualifier, linkDescriptions, type State, unsupported } from "./state.ts";
 
 /** The frame carries `type`, an EtherType or (up to 1500) an LLC service access point. */
@@ -122,8 +139,8 @@ function innerEthernetPresent(state: State): Test | undefined {
     return undefined;
   }
   return not(compare(
-    [statement(BPF_LD | BPF_MEM, linkHeader.word), loadWordToX(linkPayload.word)],
-    BPF_JMP | jumpOps.jeq.bits | BPF_X,
+    [statement(cbpf.ldMem, linkHeader.word), loadWordToX(linkPayload.word)],
+    cbpf.jeq.x,
     0,
   ));
 }
@@ -199,6 +216,6 @@ export function liveOnly(
 }
 
 export function equalsAncillary(word: keyof typeof ancillary, size: Size, value: number): Test {
-  const code = BPF_LD | sizes[size].bits | BPF_ABS;
+  const code = cbpf.ldAbs[size];
   return compare([statement(code, SKF_AD_OFF + ancillary[word].offset)], jeq, value);
 }

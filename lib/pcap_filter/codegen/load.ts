@@ -1,7 +1,5 @@
 /** Loads from the headers of the packet, and the comparisons that most of the language consists of. */
-import { BPF_MISC, BPF_MSH, BPF_TAX } from "../../../asm/cbpf.ts";
-import { aluOps, BPF_ABS, BPF_ALU, BPF_IND, BPF_K, BPF_LD, BPF_LDX, BPF_MEM } from "../../../asm/opcodes.ts";
-import { BPF_X, sizes } from "../../../asm/opcodes.ts";
+import { cbpf } from "../../../asm/cbpf.ts";
 import { compare, constantTest, jeq, jset, not, type Statement, statement, type Test } from "../graph.ts";
 import type { Offset, State } from "./state.ts";
 
@@ -38,17 +36,17 @@ export function load(state: State, base: Base, offset: number, size: Size): Stat
 }
 
 function loadAt({ constant, word }: Offset, offset: number, size: Size): Statement[] {
-  if (word === undefined) return [statement(BPF_LD | sizes[size].bits | BPF_ABS, (constant + offset) >>> 0)];
+  if (word === undefined) return [statement(cbpf.ldAbs[size], (constant + offset) >>> 0)];
   return [loadWordToX(word), loadIndexed(constant + offset, size)];
 }
 
 /** X + offset */
 export function loadIndexed(offset: number, size: Size): Statement {
-  return statement(BPF_LD | sizes[size].bits | BPF_IND, offset >>> 0);
+  return statement(cbpf.ldInd[size], offset >>> 0);
 }
 
 export function loadWordToX(word: number): Statement {
-  return statement(BPF_LDX | BPF_MEM, word);
+  return statement(cbpf.ldxMem, word);
 }
 
 /** The offset that `base` stands for at this point of the expression. */
@@ -80,14 +78,14 @@ export function resolve(state: State, base: Exclude<Base, "ip4 payload">): Offse
 export function ip4PayloadToX(state: State): Statement[] {
   const { word } = state.linkPayload;
   const at = networkConstant(state);
-  if (word === undefined) return [statement(BPF_LDX | sizes[1].bits | BPF_MSH, at)];
+  if (word === undefined) return [statement(cbpf.ldxMsh, at)];
   return [
     loadWordToX(word),
     loadIndexed(at, 1),
-    statement(BPF_ALU | aluOps.and.bits | BPF_K, 0xf),
-    statement(BPF_ALU | aluOps.lsh.bits | BPF_K, 2),
-    statement(BPF_ALU | aluOps.add.bits | BPF_X),
-    statement(BPF_MISC | BPF_TAX),
+    statement(cbpf.and.k, 0xf),
+    statement(cbpf.lsh.k, 2),
+    statement(cbpf.add.x),
+    statement(cbpf.tax),
   ];
 }
 
@@ -115,7 +113,7 @@ export function compareMasked(
 ): Test {
   if (mask === 0) return constantTest(value === 0);
   const statements = load(state, base, offset, size);
-  if (mask !== allOnes) statements.push(statement(BPF_ALU | aluOps.and.bits | BPF_K, mask));
+  if (mask !== allOnes) statements.push(statement(cbpf.and.k, mask));
   return compare(statements, code, value);
 }
 

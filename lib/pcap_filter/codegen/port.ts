@@ -65,7 +65,6 @@ interface RangeEnd {
 }
 
 function rangeEnd(state: State, text: string): RangeEnd {
-  const service = state.names.service(text);
   if (/^[0-9]+$/.test(text) || /^0[xX][0-9a-fA-F]+$/.test(text)) {
     // What is no valid octal number (080) is still a decimal one to the system's service lookup.
     const literal = parseNumber(text);
@@ -78,6 +77,7 @@ function rangeEnd(state: State, text: string): RangeEnd {
     checkMaximum(state, "port number", value, 0xffff);
     return { port: value };
   }
+  const service = state.names.service(text);
   const found = service === undefined ? undefined : servicePort(service);
   return found ?? fail(state, `'${text}' is not a valid port`);
 }

@@ -1,14 +1,17 @@
-/** What a packet carries: abbreviations (`tcp`), `proto`, `protochain`. */
-import { BPF_MISC, BPF_TAX, BPF_TXA } from "../../../asm/cbpf.ts";
-import { aluOps, BPF_ALU, BPF_IMM, BPF_JA, BPF_JMP, BPF_K, BPF_LD } from "../../../asm/opcodes.ts";
-import { BPF_LDX, BPF_MEM, BPF_ST, BPF_X } from "../../../asm/opcodes.ts";
-import { and, anyOf, compare, jeq, or, type Statement, statement, type Test } from "../graph.ts";
-import { etherTypes, ipProtocols, isoProtocols, linkProtocolNames, serviceAccessPoints } from "../tables.ts";
-import { type Protocol, protocolRow } from "../tables.ts";
+/** What a packet carries: abbreviations (`tcp`) and `proto`. */
+import { and, anyOf, or, type Test } from "../graph.ts";
+import {
+  etherTypes,
+  ipProtocols,
+  isoProtocols,
+  linkProtocolNames,
+  type Protocol,
+  protocolRow,
+  serviceAccessPoints,
+} from "../tables.ts";
 import { linkType } from "./link.ts";
-import { equals, ip6HeaderSize, load, loadIndexed, networkConstant } from "./load.ts";
-import { ip4PayloadToX } from "./load.ts";
-import { checkMaximum, fail, freeWord, invalidQualifier, type State, takeWord } from "./state.ts";
+import { equals } from "./load.ts";
+import { checkMaximum, fail, invalidQualifier, type State } from "./state.ts";
 
 /** Where the fixed headers say what follows them. */
 export const ip4ProtocolOffset = 9, ip6NextHeaderOffset = 6;
@@ -101,104 +104,4 @@ export function protocolNumber(
   const value = lookUp();
   const context = over === undefined ? keyword : `${over} ${keyword}`;
   return value ?? fail(state, `unknown '${context}' value '${name}'`);
-}
-
-/**
- * `[ip|ip6] protochain v`: follows the chain of extension headers to `v` or to a header it does not know.
- *
- * A = next protocol, X = bytes from the network header to it. The loop goes backwards, which is why such a
- * program runs in libpcap's interpreter and ours, but not as classic BPF in the kernel.
- */
-export function protocolChain(state: State, value: number, over: Protocol | undefined): Test {
-  if (state.linkPayload.word !== undefined) {
-    fail(state, "'protochain' not supported with variable length headers");
-  }
-  if (over !== undefined && over !== "ip" && over !== "ip6") invalidQualifier(state, over, "protochain");
-  checkMaximum(state, "protocol number", value, 0xff);
-  state.optimizable = false;
-  if (over === undefined) {
-    takeWord(state); // the reference takes one for the pair and never returns it
-    const ip4 = protocolChain(state, value, "ip");
-    return or(ip4, protocolChain(state, value, "ip6"));
-  }
-
-  const word = takeWord(state);
-  const carried = linkType(state, over === "ip" ? etherTypes.ip : etherTypes.ip6);
-  const at = networkConstant(state);
-  const alu = (op: "add" | "mul", k: number) => statement(BPF_ALU | aluOps[op].bits | BPF_K, k);
-  const end = alu("add", 0);
-  const again = (): Statement => {
-    const jump = statement(BPF_JMP | BPF_JA);
-    jumps.push(jump);
-    return jump;
-  };
-  const jumps: Statement[] = [];
-  const rememberNext = [loadIndexed(at, 1), statement(BPF_ST, word)];
-
-  // Authentication headers count in units of four bytes, and the reference forgets what came before them.
-  const authentication = [
-    ...rememberNext,
-    statement(BPF_MISC | BPF_TXA),
-    alu("add", 1),
-    statement(BPF_MISC | BPF_TAX),
-    loadIndexed(at, 1),
-    alu("add", 2),
-    alu("mul", 4),
-    statement(BPF_MISC | BPF_TAX),
-    statement(BPF_LD | BPF_MEM, word),
-    again(),
-    end,
-  ];
-  const isAuthentication: Statement = branch(ipProtocols.ah, authentication[0]!, end);
-
-  let body: Statement[];
-  if (over === "ip6") {
-    const extension = [
-      { ...rememberNext[0]! },
-      { ...rememberNext[1]! },
-      loadIndexed(at + 1, 1),
-      alu("add", 1),
-      alu("mul", 8),
-      statement(BPF_ALU | aluOps.add.bits | BPF_X),
-      statement(BPF_MISC | BPF_TAX),
-      statement(BPF_LD | BPF_MEM, word),
-      again(),
-    ];
-    const { hopByHop, destinationOptions, routing, fragment } = ipProtocols;
-    const tests = branchChain(
-      [hopByHop, destinationOptions, routing, fragment],
-      extension[0]!,
-      isAuthentication,
-    );
-    body = [...tests, ...extension];
-  } else {
-    body = [alu("add", 0)];
-  }
-  const [loop, atLast] = branchChain([value, ipProtocols.noNextHeader], end, body[0]!) as [
-    Statement,
-    Statement,
-  ];
-
-  for (const jump of jumps) jump.target = loop;
-  const start = over === "ip"
-    ? [...load(state, "network", ip4ProtocolOffset, 1), ...ip4PayloadToX(state)]
-    : [...load(state, "network", ip6NextHeaderOffset, 1), statement(BPF_LDX | BPF_IMM, ip6HeaderSize)];
-  const code = [...start, loop, atLast, ...body, isAuthentication, ...authentication];
-  freeWord(state, word);
-  return and(carried, compare(code, jeq, value));
-}
-
-function branch(value: number, onTrue: Statement, onFalse: Statement): Statement {
-  return { code: jeq, k: value, onTrue, onFalse };
-}
-
-/** Comparisons one after the other: any that holds goes to `onTrue`, the last one that does not to `onFalse`. */
-function branchChain(values: readonly number[], onTrue: Statement, onFalse: Statement): Statement[] {
-  const chain: Statement[] = [];
-  let next = onFalse;
-  for (const value of values.toReversed()) {
-    next = branch(value, onTrue, next);
-    chain.unshift(next);
-  }
-  return chain;
 }

@@ -2,7 +2,7 @@
  * Shorter ways through the graph: an edge skips a block whose outcome is already decided on that edge, and a
  * block is moved up in a chain of alternatives to where its operand is still in A.
  */
-import { BPF_X } from "../../../asm/opcodes.ts";
+import { usesX } from "../../../asm/cbpf.ts";
 import { jeq } from "../graph.ts";
 import { atomA, atomCount, type Edge, findUses, type Flow, isReturn, type Vertex } from "./flow.ts";
 import { type Changes, progress } from "./values.ts";
@@ -118,7 +118,8 @@ function edgeOf(vertex: Vertex, side: Edge["side"]): Edge {
 
 /**
  * Whether `pulled` can be tested before `passed` instead of after them: none reads what another writes, nothing
- * after them cares about the order, and `pulled` reads no byte that was not read already, which could fail.
+ * after them cares about the order. What `pulled` puts into A was computed before, so it cannot fail; what it puts
+ * into X may, and then it must not matter which of them rejects the packet.
  */
 function independent(pulled: Vertex, passed: readonly Vertex[], along: Edge["side"]): boolean {
   const across = along === "onTrue" ? "onFalse" : "onTrue";
@@ -128,7 +129,8 @@ function independent(pulled: Vertex, passed: readonly Vertex[], along: Edge["sid
     defined |= vertex.defined;
   }
   const neededAcross = pulled[across]!.neededBefore, neededAlong = pulled[along]!.neededBefore;
-  return (pulled.code & BPF_X) === 0 &&
+  const rejects = isReturn(pulled[across]!) && pulled[across]!.k === 0;
+  return (!usesX(pulled.code) || rejects) &&
     (pulled.used & defined) === 0 &&
     (used & pulled.defined) === 0 &&
     (neededAcross & (pulled.defined | defined)) === 0 &&

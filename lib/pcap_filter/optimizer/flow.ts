@@ -2,9 +2,8 @@
  * The control flow graph with what the optimiser computes about it: levels, dominators, which registers are
  * used where. The graph has no cycles, so one walk by level settles each of these.
  */
-import { BPF_MISC, BPF_RET, BPF_TAX, BPF_TXA, classOf } from "../../../asm/cbpf.ts";
-import { BPF_ALU, BPF_IND, BPF_JMP, BPF_LD, BPF_LDX, BPF_MEM, BPF_ST } from "../../../asm/opcodes.ts";
-import { BPF_STX, BPF_X } from "../../../asm/opcodes.ts";
+import { BPF_MISC, BPF_RET, cbpf, classOf, usesX } from "../../../asm/cbpf.ts";
+import { BPF_ALU, BPF_JMP, BPF_LD, BPF_LDX, BPF_ST, BPF_STX } from "../../../asm/opcodes.ts";
 import { type Block, nop, type Statement } from "../graph.ts";
 
 /** Places that hold a value: M[0] to M[15], A, X. A set of them is a bit mask. */
@@ -215,17 +214,17 @@ export function usedBy({ code, k }: Pick<Statement, "code" | "k">): number {
   switch (classOf(code)) {
     case BPF_LD:
     case BPF_LDX:
-      if ((code & 0xe0) === BPF_IND) return X;
-      return (code & 0xe0) === BPF_MEM ? 1 << k : 0;
-    case BPF_ST:
-      return A;
+      if (code === cbpf.ldMem || code === cbpf.ldxMem) return 1 << k;
+      return code === cbpf.ldInd[1] || code === cbpf.ldInd[2] || code === cbpf.ldInd[4] ? X : 0;
     case BPF_STX:
       return X;
+    case BPF_ST:
+      return A;
     case BPF_JMP:
     case BPF_ALU:
-      return (code & BPF_X) !== 0 ? A | X : A;
+      return usesX(code) ? A | X : A;
     case BPF_MISC:
-      return code === (BPF_MISC | BPF_TXA) ? X : A;
+      return code === cbpf.txa ? X : A;
     default: // a return, of a constant
       return 0;
   }
@@ -244,7 +243,7 @@ export function definedBy({ code, k }: Pick<Statement, "code" | "k">): number | 
     case BPF_STX:
       return k;
     case BPF_MISC:
-      return code === (BPF_MISC | BPF_TAX) ? atomX : atomA;
+      return code === cbpf.tax ? atomX : atomA;
     default:
       return undefined;
   }

@@ -1,14 +1,10 @@
 /** Improvements within one block: short sequences with a shorter equivalent, and stores that nobody reads. */
-import { BPF_MISC, BPF_MSH, BPF_TAX, BPF_TXA } from "../../../asm/cbpf.ts";
+import { cbpf, usesX } from "../../../asm/cbpf.ts";
+import { BPF_X } from "../../../asm/opcodes.ts";
 import { holds } from "../../../asm/cbpf_run.ts";
-import { aluOps, BPF_ALU, BPF_IMM, BPF_IND, BPF_K, BPF_LD, BPF_LDX } from "../../../asm/opcodes.ts";
-import { BPF_MEM, BPF_ST, BPF_X, sizes } from "../../../asm/opcodes.ts";
 import { jeq, jset, nop, type Statement } from "../graph.ts";
 import { atomA, atomCount, atomX, definedBy, usedBy, type Vertex } from "./flow.ts";
-import { type Changes, progress, type ValueTable } from "./values.ts";
-
-/** Indexed loads do not wrap: an index that could be a negative number stays out of their constant. */
-const maxIndex = 0x7fffffff;
+import { type Changes, maxIndex, progress, type ValueTable } from "./values.ts";
 
 /** @returns whether statements changed */
 export function peephole(vertex: Vertex, table: ValueTable, changes: Changes): boolean {
@@ -28,14 +24,14 @@ export function peephole(vertex: Vertex, table: ValueTable, changes: Changes): b
 /** The sequences that start at `live[index]`. */
 function shortenPair(vertex: Vertex, live: readonly Statement[], index: number): boolean {
   const one = live[index]!, next = live[index + 1]!;
-  if (one.code === BPF_ST && next.code === (BPF_LDX | BPF_MEM) && one.k === next.k) {
-    next.code = BPF_MISC | BPF_TAX;
+  if (one.code === cbpf.st && next.code === cbpf.ldxMem && one.k === next.k) {
+    next.code = cbpf.tax;
     return true;
   }
-  if (one.code !== (BPF_LD | BPF_IMM)) return false;
-  if (next.code === (BPF_MISC | BPF_TAX)) {
-    one.code = BPF_LDX | BPF_IMM;
-    next.code = BPF_MISC | BPF_TXA;
+  if (one.code !== cbpf.ldImm) return false;
+  if (next.code === cbpf.tax) {
+    one.code = cbpf.ldxImm;
+    next.code = cbpf.txa;
     return true;
   }
   return foldIndex(vertex, live, index);
@@ -45,15 +41,19 @@ function shortenPair(vertex: Vertex, live: readonly Statement[], index: number):
 function foldIndex(vertex: Vertex, live: readonly Statement[], index: number): boolean {
   const one = live[index]!;
   let at = index + 1;
-  if (live[at]?.code === (BPF_LDX | sizes[1].bits | BPF_MSH)) at++;
+  if (live[at]?.code === cbpf.ldxMsh) at++;
   const [add, tax, load] = [live[at], live[at + 1], live[at + 2]];
-  if (add?.code !== (BPF_ALU | aluOps.add.bits | BPF_X)) return false;
-  if (tax?.code !== (BPF_MISC | BPF_TAX)) return false;
-  if (load === undefined || (load.code & 0xe7) !== (BPF_LD | BPF_IND)) return false;
+  if (add?.code !== cbpf.add.x) return false;
+  if (tax?.code !== cbpf.tax) return false;
+  if (load === undefined || !isIndexedLoad(load.code)) return false;
   if (load.k + one.k > maxIndex || readsX(vertex, live.slice(at + 3))) return false;
   load.k += one.k;
   one.code = add.code = tax.code = nop;
   return true;
+}
+
+function isIndexedLoad(code: number): boolean {
+  return code === cbpf.ldInd[1] || code === cbpf.ldInd[2] || code === cbpf.ldInd[4];
 }
 
 /** Whether the rest of a block, or what comes after it, uses the X that it starts with. */
@@ -69,17 +69,17 @@ function readsX(vertex: Vertex, rest: readonly Statement[]): boolean {
 function joinWithBranch(vertex: Vertex, last: Statement, table: ValueTable): boolean {
   if (vertex.code !== jeq || (vertex.neededAfter & (1 << atomA)) !== 0) return false;
   switch (last.code) {
-    case BPF_ALU | aluOps.sub.bits | BPF_X: {
+    case cbpf.sub.x: {
       const x = table.constantOf(vertex.values[atomX]!);
       if (x !== undefined) vertex.k = (vertex.k + x) >>> 0;
-      else if (vertex.k === 0) vertex.code = jeq | BPF_X;
+      else if (vertex.k === 0) vertex.code = cbpf.jeq.x;
       else return false;
       break;
     }
-    case BPF_ALU | aluOps.sub.bits | BPF_K:
+    case cbpf.sub.k:
       vertex.k = (vertex.k + last.k) >>> 0;
       break;
-    case BPF_ALU | aluOps.and.bits | BPF_K:
+    case cbpf.and.k:
       if (vertex.k !== 0) return false;
       vertex.k = last.k;
       vertex.code = jset;
@@ -104,12 +104,12 @@ function simplifyBranch(vertex: Vertex, table: ValueTable, changes: Changes): vo
     swapExits(vertex);
   }
   const x = table.constantOf(vertex.values[atomX]!);
-  if (x !== undefined && (vertex.code & BPF_X) !== 0) {
+  if (x !== undefined && usesX(vertex.code)) {
     vertex.code &= ~BPF_X;
     vertex.k = x;
   }
   const a = table.constantOf(vertex.values[atomA]!);
-  if (a === undefined || (vertex.code & BPF_X) !== 0) return;
+  if (a === undefined || usesX(vertex.code)) return;
   if (vertex.onTrue !== vertex.onFalse) progress(changes);
   if (holds(vertex.code, a, vertex.k)) vertex.onFalse = vertex.onTrue;
   else vertex.onTrue = vertex.onFalse;

@@ -3,16 +3,14 @@
  * followed through a block, and in the second phase replaced by cheaper ones or deleted when their target
  * already holds what they would put there.
  */
-import { BPF_LEN, BPF_MISC, BPF_MSH, BPF_TAX, BPF_TXA } from "../../../asm/cbpf.ts";
+import { cbpf, classOf, usesX } from "../../../asm/cbpf.ts";
+import { BPF_ALU, BPF_X } from "../../../asm/opcodes.ts";
 import { calculate } from "../../../asm/cbpf_run.ts";
-import { aluOps, BPF_ABS, BPF_ALU, BPF_IMM, BPF_IND, BPF_K, BPF_LD, BPF_LDX } from "../../../asm/opcodes.ts";
-import { BPF_MEM, BPF_NEG, BPF_ST, BPF_STX, BPF_X, sizes } from "../../../asm/opcodes.ts";
 import { nop, type Statement } from "../graph.ts";
 import { atomA, atomX } from "./flow.ts";
 
-const loadConstant = BPF_LD | BPF_IMM;
-/** Indexed loads do not wrap, so an index that could be a negative number stays an index. */
-const maxIndex = 0x7fffffff;
+/** Indexed loads do not wrap, so an index that could be a negative number stays out of their constant. */
+export const maxIndex = 0x7fffffff;
 
 /** Numbers for values: the same operation on the same values has the same number. */
 export class ValueTable {
@@ -25,7 +23,7 @@ export class ValueTable {
     const key = `${code} ${first} ${second}`;
     const known = this.#numbers.get(key);
     if (known !== undefined) return known;
-    const next = this.#constants.push(code === loadConstant ? first : undefined) - 1;
+    const next = this.#constants.push(code === cbpf.ldImm ? first : undefined) - 1;
     this.#numbers.set(key, next);
     return next;
   }
@@ -36,7 +34,7 @@ export class ValueTable {
   }
 
   constant(k: number): number {
-    return this.number(loadConstant, k);
+    return this.number(cbpf.ldImm, k);
   }
 
   /** The constant that a value is, if it is one. */
@@ -79,50 +77,50 @@ export function followStatement(
 ): void {
   const { code } = one;
   switch (code) {
-    case BPF_LD | sizes[4].bits | BPF_ABS:
-    case BPF_LD | sizes[2].bits | BPF_ABS:
-    case BPF_LD | sizes[1].bits | BPF_ABS:
+    case cbpf.ldAbs[4]:
+    case cbpf.ldAbs[2]:
+    case cbpf.ldAbs[1]:
       return assign(one, values, atomA, table.number(code, one.k), rewrite);
-    case BPF_LD | sizes[4].bits | BPF_IND:
-    case BPF_LD | sizes[2].bits | BPF_IND:
-    case BPF_LD | sizes[1].bits | BPF_IND: {
+    case cbpf.ldInd[4]:
+    case cbpf.ldInd[2]:
+    case cbpf.ldInd[1]: {
       const index = table.constantOf(values[atomX]!);
       if (rewrite && index !== undefined && one.k + index <= maxIndex) {
-        one.code = (code & ~BPF_IND) | BPF_ABS;
+        one.code = absolute(code);
         one.k += index;
         progress(changes);
         return assign(one, values, atomA, table.number(one.code, one.k), rewrite);
       }
       return assign(one, values, atomA, table.number(code, one.k, values[atomX]), rewrite);
     }
-    case BPF_LD | BPF_LEN:
+    case cbpf.ldLen:
       return assign(one, values, atomA, table.number(code, 0), rewrite);
-    case BPF_LD | BPF_IMM:
+    case cbpf.ldImm:
       return assign(one, values, atomA, table.constant(one.k), rewrite);
-    case BPF_LDX | BPF_IMM:
+    case cbpf.ldxImm:
       return assign(one, values, atomX, table.constant(one.k), rewrite);
-    case BPF_LDX | sizes[1].bits | BPF_MSH:
+    case cbpf.ldxMsh:
       return assign(one, values, atomX, table.number(code, one.k), rewrite);
-    case BPF_LD | BPF_MEM:
-    case BPF_LDX | BPF_MEM: {
+    case cbpf.ldMem:
+    case cbpf.ldxMem: {
       const value = values[one.k]!;
       const constant = table.constantOf(value);
       if (rewrite && constant !== undefined) {
-        one.code = code === (BPF_LD | BPF_MEM) ? BPF_LD | BPF_IMM : BPF_LDX | BPF_IMM;
+        one.code = code === cbpf.ldMem ? cbpf.ldImm : cbpf.ldxImm;
         one.k = constant;
         progress(changes);
       }
-      return assign(one, values, code === (BPF_LD | BPF_MEM) ? atomA : atomX, value, rewrite);
+      return assign(one, values, code === cbpf.ldMem ? atomA : atomX, value, rewrite);
     }
-    case BPF_ST:
+    case cbpf.st:
       return assign(one, values, one.k, values[atomA]!, rewrite);
-    case BPF_STX:
+    case cbpf.stx:
       return assign(one, values, one.k, values[atomX]!, rewrite);
-    case BPF_MISC | BPF_TAX:
+    case cbpf.tax:
       return assign(one, values, atomX, values[atomA]!, rewrite);
-    case BPF_MISC | BPF_TXA:
+    case cbpf.txa:
       return assign(one, values, atomA, values[atomX]!, rewrite);
-    case BPF_ALU | BPF_NEG: {
+    case cbpf.neg: {
       const constant = table.constantOf(values[atomA]!);
       if (rewrite && constant !== undefined) {
         return becomeConstant(one, -constant >>> 0, values, table, changes);
@@ -133,8 +131,8 @@ export function followStatement(
     case nop:
       return;
     default:
-      if ((code & 0x07) !== BPF_ALU) throw new Error(`The optimiser does not know opcode ${code}`);
-      return (code & BPF_X) !== 0
+      if (classOf(code) !== BPF_ALU) throw new Error(`The optimiser does not know opcode ${code}`);
+      return usesX(code)
         ? followWithX(one, values, table, rewrite, changes)
         : followWithConstant(one, values, table, rewrite, changes);
   }
@@ -153,7 +151,7 @@ function becomeConstant(
   table: ValueTable,
   changes: Changes,
 ): void {
-  one.code = BPF_LD | BPF_IMM;
+  one.code = cbpf.ldImm;
   one.k = k;
   values[atomA] = table.constant(k);
   progress(changes);
@@ -167,23 +165,22 @@ function followWithConstant(
   rewrite: boolean,
   changes: Changes,
 ): void {
-  const operation = one.code & 0xf0;
   const before = table.constantOf(values[atomA]!);
   if (rewrite && one.k === 0) {
-    switch (operation) {
-      case aluOps.add.bits:
-      case aluOps.lsh.bits:
-      case aluOps.rsh.bits:
-      case aluOps.or.bits:
-      case aluOps.xor.bits:
+    switch (one.code) {
+      case cbpf.add.k:
+      case cbpf.lsh.k:
+      case cbpf.rsh.k:
+      case cbpf.or.k:
+      case cbpf.xor.k:
         one.code = nop;
         return;
-      case aluOps.mul.bits:
-      case aluOps.and.bits:
+      case cbpf.mul.k:
+      case cbpf.and.k:
         return becomeConstant(one, 0, values, table, changes);
     }
   }
-  if (rewrite) refuseOperand(operation, one.k);
+  if (rewrite) refuseOperand(one.code, one.k);
   if (rewrite && before !== undefined) {
     return becomeConstant(one, calculate(one.code, before, one.k), values, table, changes);
   }
@@ -198,34 +195,33 @@ function followWithX(
   rewrite: boolean,
   changes: Changes,
 ): void {
-  const operation = one.code & 0xf0;
   const a = table.constantOf(values[atomA]!), x = table.constantOf(values[atomX]!);
   if (rewrite && x !== undefined) {
     if (a !== undefined) {
-      if (x === 0) refuseOperand(operation, x);
+      if (x === 0) refuseOperand(one.code, x);
       return becomeConstant(one, calculate(one.code, a, x), values, table, changes);
     }
-    refuseOperand(operation, x);
-    one.code = BPF_ALU | BPF_K | operation;
+    refuseOperand(one.code, x);
+    one.code &= ~BPF_X;
     one.k = x;
     progress(changes);
     values[atomA] = table.number(one.code, values[atomA]!, table.constant(x));
     return;
   }
   if (rewrite && a === 0) {
-    switch (operation) {
-      case aluOps.add.bits:
-      case aluOps.or.bits:
-      case aluOps.xor.bits:
-        one.code = BPF_MISC | BPF_TXA;
+    switch (one.code) {
+      case cbpf.add.x:
+      case cbpf.or.x:
+      case cbpf.xor.x:
+        one.code = cbpf.txa;
         return assign(one, values, atomA, values[atomX]!, rewrite);
-      case aluOps.mul.bits:
-      case aluOps.div.bits:
-      case aluOps.mod.bits:
-      case aluOps.and.bits:
-      case aluOps.lsh.bits:
-      case aluOps.rsh.bits:
-        one.code = BPF_LD | BPF_IMM;
+      case cbpf.mul.x:
+      case cbpf.div.x:
+      case cbpf.mod.x:
+      case cbpf.and.x:
+      case cbpf.lsh.x:
+      case cbpf.rsh.x:
+        one.code = cbpf.ldImm;
         one.k = 0;
         return assign(one, values, atomA, table.constant(0), rewrite);
     }
@@ -233,10 +229,23 @@ function followWithX(
   values[atomA] = table.number(one.code, values[atomA]!, values[atomX]);
 }
 
-function refuseOperand(operation: number, k: number): void {
-  if (operation === aluOps.div.bits && k === 0) throw new FoldError("division by zero");
-  if (operation === aluOps.mod.bits && k === 0) throw new FoldError("modulus by zero");
-  if ((operation === aluOps.lsh.bits || operation === aluOps.rsh.bits) && k > 31) {
-    throw new FoldError("shift by more than 31 bits");
+function refuseOperand(code: number, k: number): void {
+  switch (code & ~BPF_X) {
+    case cbpf.div.k:
+      if (k === 0) throw new FoldError("division by zero");
+      break;
+    case cbpf.mod.k:
+      if (k === 0) throw new FoldError("modulus by zero");
+      break;
+    case cbpf.lsh.k:
+    case cbpf.rsh.k:
+      if (k > 31) throw new FoldError("shift by more than 31 bits");
+      break;
   }
+}
+
+/** The load from a fixed place that has the size of the indexed load `code`. */
+function absolute(code: number): number {
+  if (code === cbpf.ldInd[1]) return cbpf.ldAbs[1];
+  return code === cbpf.ldInd[2] ? cbpf.ldAbs[2] : cbpf.ldAbs[4];
 }

@@ -4,7 +4,7 @@
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
 import { kprobeProgram, type TraceOptions } from "../../../bpf-programs/trace.ts";
-import { type ChosenKprobes, openKprobes } from "../../link/kprobe.ts";
+import type { ChosenKprobes } from "../../link/kprobe.ts";
 import type { KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";
 import { symbolText } from "../../symbols/table.ts";
 import type { Program } from "../../sys/program.ts";
@@ -35,9 +35,9 @@ export class ClassicKprobeBackend implements ProbeBackend {
   readonly #chosen: ChosenKprobes<TracedFunction>;
   readonly #programs = new Map<number, Program>();
 
-  /** @throws {UnsupportedError} no way of setting kprobes is open */
   constructor(
-    select: () => Selection,
+    chosen: ChosenKprobes<TracedFunction>,
+    { functions, recordAddresses }: Selection,
     options: TraceOptions,
     context: ProbeContext,
     load: Load,
@@ -45,8 +45,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
     this.#options = options;
     this.#context = context;
     this.#load = load;
-    this.#chosen = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
-    const { functions, recordAddresses } = select();
+    this.#chosen = chosen;
     this.#functions = recordAddresses
       ? functions.map((traced) => ({ ...traced, ftraceAddress: traced.address }))
       : functions;

@@ -1,5 +1,19 @@
-/** Every scenario, in the order a boot runs them. */
+/** Every scenario, in the order a boot runs them: the one with the peer last, since its probes linger. */
 import type { Scenario } from "../scenario.ts";
+import { flood } from "./flood.ts";
+import { leftovers } from "./leftovers.ts";
+import { selection } from "./options.ts";
+import { protocols } from "./protocols.ts";
+import { refusing } from "./refusals.ts";
+import { startStop } from "./start.ts";
 import { story } from "./story.ts";
 
-export const scenarios: readonly Scenario[] = [story];
+export const scenarios: readonly Scenario[] = [
+  story,
+  protocols,
+  selection,
+  flood,
+  refusing,
+  leftovers,
+  startStop,
+];

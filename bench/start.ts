@@ -1,0 +1,49 @@
+/**
+ * Start and stop beside Debian's pwru, on real kernels: npm run bench [-- KERNEL...]
+ *
+ * One boot per kernel under QEMU; the measuring is that of tests/vm/scenarios/start.ts, whose gates run in the
+ * tests. Times are those of an emulated machine: read them as ratios.
+ */
+import { boot } from "../tests/vm/boot.ts";
+import { kernelNames } from "../tests/vm/images.ts";
+import { isKernelName, prepare, testedBinary } from "../tests/vm/lab.ts";
+import { Run } from "../tests/vm/scenario.ts";
+import { type StartRow, startRows, startStop } from "../tests/vm/scenarios/start.ts";
+
+const seconds = (ms: number) => (ms / 1000).toFixed(2);
+
+const columns: readonly [title: string, cell: (row: StartRow) => string][] = [
+  ["tracer", (row) => row.tracer],
+  ["ready s", (row) => row.ready ? seconds(row.readyMs) : `failed after ${seconds(row.readyMs)}`],
+  ["prompt s", (row) => row.gone ? seconds(row.stopMs) : `over ${seconds(row.stopMs)}`],
+  ["peak MiB", (row) => (row.peakKib / 1024).toFixed(1)],
+  ["functions", (row) => String(Math.max(row.functions, row.kprobes))],
+];
+
+function printTable(rows: readonly StartRow[]): void {
+  const cells = [columns.map(([title]) => title), ...rows.map((row) => columns.map(([, cell]) => cell(row)))];
+  const widths = columns.map((_, i) => Math.max(...cells.map((row) => row[i]?.length ?? 0)));
+  for (const row of cells) {
+    const [first = "", ...rest] = row;
+    console.log(
+      [first.padEnd(widths[0] ?? 0), ...rest.map((cell, i) => cell.padStart(widths[i + 1] ?? 0))].join("  "),
+    );
+  }
+}
+
+const wanted = process.argv.slice(2).filter((word) => !word.startsWith("-"));
+const unknown = wanted.filter((word) => !isKernelName(word));
+if (unknown.length > 0) {
+  console.error(`Unknown kernel "${unknown.join(" ")}": there are ${kernelNames.join(", ")}`);
+  process.exit(2);
+}
+for (const kernel of wanted.length === 0 ? kernelNames : wanted.filter(isKernelName)) {
+  const image = prepare(kernel, console.error);
+  const booted = await boot(image, [startStop], { binary: testedBinary() });
+  const outcome = booted.outcomes.get(startStop.name);
+  console.log(`\nLinux ${kernel} (${image.package})`);
+  if (outcome?.status !== 0) {
+    console.log(`status ${outcome?.status ?? "none"}\n${outcome?.read("stderr") ?? booted.console}`);
+  }
+  if (outcome !== undefined) printTable(startRows(new Run(kernel, outcome)));
+}

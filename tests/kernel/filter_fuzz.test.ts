@@ -1,0 +1,174 @@
+/**
+ * Random filters on random packets, by everyone who can answer: our interpreter, eBPF in this kernel by every way
+ * to read memory, the kernel's own classic BPF, and the program of the tcpdump that is installed.
+ *
+ * A group is a seed, GROUP_PACKETS packets and GROUP_EXPRESSIONS expressions. FILTER_FUZZ_SECONDS (default 15)
+ * bounds the run, FILTER_FUZZ_SEED is the first group: a failure prints its own, and FILTER_FUZZ_SECONDS=0 runs
+ * that one alone. By hand, for long: FILTER_FUZZ_SECONDS=600 FILTER_FUZZ_SEED=1000000.
+ */
+import { afterAll, expect, test } from "bun:test";
+import type { CbpfInsn } from "../../asm/cbpf.ts";
+import { executeCbpf } from "../../asm/cbpf_run.ts";
+import { formatCbpf } from "../../asm/cbpf_text.ts";
+import { loadKernelBtf } from "../../lib/btf/load.ts";
+import { BtfTypes } from "../../lib/btf/types.ts";
+import { FilterSyntaxError } from "../../lib/errors.ts";
+import type { LinkType } from "../../lib/pcap_filter/codegen/state.ts";
+import { compileFilter } from "../../lib/pcap_filter/compile.ts";
+import { noNames } from "../../lib/pcap_filter/names.ts";
+import { Random, randomExpression, randomPacket } from "../pcap_filter/generate.ts";
+import { ClassicSocket, kernelAgrees } from "./classic_socket.ts";
+import { type LabPacket, MATCH, memoryAccesses, NO_MATCH, PacketMemory } from "./filter_lab.ts";
+import { isAtLeast, isRoot } from "./requires.ts";
+import { differsIn1_10, Tcpdump } from "./tcpdump.ts";
+
+const GROUP_PACKETS = 128, GROUP_EXPRESSIONS = 24;
+const seconds = Number(process.env["FILTER_FUZZ_SECONDS"] ?? 15);
+const firstSeed = Number(process.env["FILTER_FUZZ_SEED"] ?? 1);
+
+const runs = isRoot && isAtLeast(5, 17);
+const accesses = runs ? memoryAccesses(new BtfTypes(loadKernelBtf())) : [];
+const tcpdump = runs ? Tcpdump.find() : undefined;
+if (runs && tcpdump === undefined) console.warn("\n*** NO TCPDUMP: its programs are not compared ***\n");
+afterAll(() => tcpdump?.[Symbol.dispose]());
+
+/** What was compared, one verdict on one packet each. */
+const counts = {
+  groups: 0,
+  expressions: 0,
+  refused: 0,
+  cases: 0,
+  matches: 0,
+  ebpf: 0,
+  kernel: 0,
+  tcpdump: 0,
+};
+
+/** Undefined for what means nothing; an expression that matches no packet is a program too. */
+function compile(source: string, linkType: LinkType, optimize: boolean): readonly CbpfInsn[] | undefined {
+  try {
+    return compileFilter(source, { linkType, names: noNames, optimize }).insns;
+  } catch (error) {
+    if (error instanceof FilterSyntaxError) return undefined;
+    throw new Error(`Cannot compile "${source}"`, { cause: error });
+  }
+}
+
+/** The packets of a group: random ones, and each of them cut or with a few bits changed. */
+function packetsOf(random: Random, linkType: LinkType): LabPacket[] {
+  const whole = Array.from({ length: GROUP_PACKETS / 2 }, () => randomPacket(random, linkType));
+  return [...whole, ...whole.map((packet) => mutated(random, packet))];
+}
+
+function mutated(random: Random, { bytes, wireLength }: LabPacket): LabPacket {
+  const copy = bytes.slice(0, random.chance(40) ? random.below(bytes.length + 1) : bytes.length);
+  for (let count = random.below(4); count > 0 && copy.length > 0; count--) {
+    const at = random.below(copy.length);
+    copy[at] = copy[at]! ^ (1 << random.below(8));
+  }
+  return { bytes: copy, wireLength: random.chance(80) ? wireLength : wireLength + random.below(2000) };
+}
+
+interface Disagreement {
+  readonly who: string;
+  readonly insns: readonly CbpfInsn[];
+  readonly packet: LabPacket;
+  readonly got: unknown;
+  readonly wanted: unknown;
+}
+
+/** Everyone's answers to one expression. */
+function* disagreements(
+  expression: string,
+  linkType: LinkType,
+  packets: readonly LabPacket[],
+  memory: PacketMemory,
+  socket: ClassicSocket,
+): Generator<Disagreement> {
+  const plain = compile(expression, linkType, false), optimised = compile(expression, linkType, true);
+  if (plain === undefined) {
+    counts.refused++;
+    return;
+  }
+  counts.expressions++;
+  counts.cases += packets.length;
+  for (const insns of optimised === undefined ? [plain] : [plain, optimised]) {
+    const outcomes = packets.map(({ bytes, wireLength }) => executeCbpf(insns, bytes, { wireLength }));
+    const wanted = Uint8Array.from(outcomes, ({ result }) => result === 0 ? NO_MATCH : MATCH);
+    if (insns === plain) counts.matches += wanted.reduce((sum, verdict) => sum + verdict, 0);
+    const compare = function* (who: string, got: ArrayLike<number>, by = insns): Generator<Disagreement> {
+      for (const [index, packet] of packets.entries()) {
+        if (got[index] === wanted[index]) continue;
+        yield { who, insns: by, packet, got: got[index], wanted: wanted[index] };
+      }
+    };
+    for (const [name, access] of accesses) {
+      counts.ebpf += packets.length;
+      yield* compare(`eBPF, ${name}`, memory.sweep(insns, access));
+    }
+    if (kernelAgrees(insns)) {
+      counts.kernel += packets.length;
+      socket.attach(insns);
+      for (const packet of packets) {
+        // to a socket the captured bytes are all there is
+        const { result } = executeCbpf(insns, packet.bytes, { indexWraps: true });
+        const got = socket.passes(packet.bytes);
+        if (got !== result > 0) {
+          yield { who: "the kernel's classic BPF", insns, packet, got, wanted: result > 0 };
+        }
+      }
+    }
+    if (tcpdump === undefined || differsIn1_10(expression)) continue;
+    const theirs = tcpdump.compile(expression, linkType, insns === optimised);
+    if (typeof theirs === "string") continue;
+    const answers = packets.map(({ bytes, wireLength }) => executeCbpf(theirs, bytes, { wireLength }));
+    // the order of the tests differs, and with it which load of a short packet fails first
+    const decided = answers.map((answer, index) =>
+      answer.end === "return" && outcomes[index]!.end === "return"
+    );
+    counts.tcpdump += decided.filter(Boolean).length;
+    const verdicts = answers.map(({ result }, index) =>
+      decided[index] === true ? (result === 0 ? NO_MATCH : MATCH) : wanted[index]!
+    );
+    yield* compare("tcpdump", verdicts, theirs);
+  }
+}
+
+function describeFailure(
+  seed: number,
+  linkType: LinkType,
+  expression: string,
+  { insns, ...what }: Disagreement,
+) {
+  const { bytes, wireLength } = what.packet;
+  return {
+    ...what,
+    run: `FILTER_FUZZ_SECONDS=0 FILTER_FUZZ_SEED=${seed}`,
+    linkType,
+    expression,
+    packet: { hex: bytes.toHex(), wireLength },
+    program: formatCbpf(insns),
+  };
+}
+
+test.skipIf(!runs)("everyone agrees on random filters (needs root, Linux 5.17)", () => {
+  const end = performance.now() + seconds * 1000, failures: unknown[] = [];
+  using socket = new ClassicSocket();
+  for (let seed = firstSeed; counts.groups === 0 || performance.now() < end; seed++) {
+    counts.groups++;
+    const random = new Random(seed), linkType = random.chance(70) ? "EN10MB" : "RAW";
+    const packets = packetsOf(random, linkType);
+    using memory = new PacketMemory(packets);
+    for (let count = 0; count < GROUP_EXPRESSIONS; count++) {
+      const expression = randomExpression(random, 1 + random.below(5));
+      for (const found of disagreements(expression, linkType, packets, memory, socket)) {
+        failures.push(describeFailure(seed, linkType, expression, found));
+        break; // one packet tells enough
+      }
+    }
+    if (failures.length >= 5) break;
+  }
+  console.log(`filter fuzz, groups ${firstSeed} and on: ${JSON.stringify(counts)}`);
+  expect(failures).toEqual([]);
+  expect(counts.matches).toBeGreaterThan(0);
+}, seconds * 1000 + 60_000);

@@ -1,0 +1,149 @@
+/**
+ * Start and stop, beside Debian's pwru in the same boot; then both look at the same packet.
+ *
+ * Order matters: ours first, since the peer may take minutes to let go of its probes, so it is also not waited
+ * for. Times are ratios wherever they can be: the machine under the emulator is never the same twice.
+ */
+import { expect } from "bun:test";
+import type { KernelName } from "../images.ts";
+import { peerStandsIn } from "../lab.ts";
+import type { TraceLine } from "../lines.ts";
+import { atLeast, type Checks, type Facts, type Run, type Scenario, withReason } from "../scenario.ts";
+import { tuple } from "./story.ts";
+
+/** Modules that a node of a cluster has loaded. */
+const modules = "veth bridge br_netfilter nf_conntrack nf_tables nft_ct nft_nat vxlan";
+
+/** Kernels with kprobe-multi: there all modules are traced too, in both tracers. */
+const multi = (kernel: KernelName) => atLeast(kernel, "6.12");
+
+/** Both start alone; then ours joins the peer for one packet. */
+export const startStop: Scenario = {
+  name: "start",
+  limitSeconds: 420,
+  script: `
+    topo 1500
+    modprobe -qa ${modules}
+    filter='udp and src port 9053'
+    has_fprobe() { grep -qw register_fprobe_ips /proc/kallsyms; }
+
+    start ours --output-meta --output-tuple "$filter"
+    attached ours
+    stop ours
+    until_true 60 swept
+
+    if has_fprobe; then
+      start ours-kmods --all-kmods --output-meta --output-tuple "$filter"
+      attached ours-kmods
+      stop ours-kmods INT 20000
+    fi
+
+    TRACER=$PEER start peer --output-meta --output-tuple "$filter"
+    attached peer
+    start beside --output-meta --output-tuple "$filter"
+    answer same
+    chapter beside beside-same
+    chapter peer peer-same
+    stop beside
+    stop peer INT 5000
+
+    if has_fprobe; then
+      TRACER=$PEER start peer-kmods --all-kmods --output-meta --output-tuple "$filter"
+      attached peer-kmods
+      stop peer-kmods INT 5000
+    fi
+    true
+  `,
+  checks: {
+    "ours starts, and ends with status 0"(run) {
+      expect(run.facts("ours")).toMatchObject({ ready: true, gone: true, status: 0 });
+      if (multi(run.kernel)) {
+        expect(run.facts("ours-kmods")).toMatchObject({ ready: true, gone: true, status: 0 });
+      }
+    },
+    "the peer starts"(run) {
+      expect(run.facts("peer").ready).toBe(true);
+    },
+    "both see the same functions for the same packet"(run) {
+      expect(differences(run)).toEqual({ onlyOurs: [], onlyPeer: [] });
+    },
+    "both see the same packet in the same functions, in the same order"(run) {
+      const [ours, peer] = sameLines(run);
+      const common = new Set(ours.map(funcOf).filter((func) => peer.some((line) => funcOf(line) === func)));
+      const sequence = (lines: TraceLine[]) =>
+        lines.filter((line) => common.has(funcOf(line)))
+          .map((line) => `${line.skb} ${funcOf(line)} netns=${line.netns} mtu=${line.mtu} len=${line.len}`);
+      expect(sequence(ours)).toEqual(sequence(peer));
+    },
+  },
+  oursOnly: {
+    "with all modules too"(run) {
+      if (multi(run.kernel)) {
+        expect(run.facts("ours-kmods")).toMatchObject({ ready: true, gone: true, status: 0 });
+      }
+    },
+    "every function the peer hooks is hooked"(run) {
+      const hooked = (name: string) => Math.max(run.facts(name).functions, run.facts(name).kprobes);
+      expect(hooked("ours")).toBeGreaterThanOrEqual(hooked("peer"));
+    },
+    ...gates(),
+  },
+};
+
+/** The acceptance: what of the peer's time and memory ours may take. */
+function gates(): Checks {
+  /** all functions live, as a share of the peer's time */
+  const share: Record<KernelName, number> = { "5.10": 0.2, "6.1": 0.5, "6.12": 0.5, "6.18": 0.5, "7.3": 0.5 };
+  const suffix = (run: Run) => multi(run.kernel) ? "-kmods" : "";
+  return {
+    "is ready within its share of the peer's time"(run) {
+      const [ours, peer] = [run.facts("ours" + suffix(run)), run.facts("peer" + suffix(run))];
+      expect(ours.readyMs / peer.readyMs).toBeLessThanOrEqual(share[run.kernel]);
+    },
+    "gives the prompt back within a second"(run) {
+      expect(run.facts("ours").stopMs).toBeLessThanOrEqual(1000);
+    },
+    "takes no more memory than the peer"(run) {
+      expect(run.facts("ours").peakKib).toBeLessThanOrEqual(run.facts("peer").peakKib);
+    },
+  };
+}
+
+/** Functions that only one of the two can see, and why. */
+const explained: Readonly<Record<string, string>> = {};
+
+const sameLines = (run: Run): [ours: TraceLine[], peer: TraceLine[]] => [
+  run.lines("beside-same.lines").filter((line) => line.tuple === tuple),
+  run.lines("peer-same.lines").filter((line) => line.tuple === tuple),
+];
+
+/** pwru 1.0.5 reads no reason from sk_skb_reason_drop: compare names. */
+const funcOf = (line: TraceLine): string => withReason({ ...line, below: [] }).replace(/\(.*\)$/, "");
+
+function differences(run: Run): { onlyOurs: string[]; onlyPeer: string[] } {
+  const [ours, peer] = sameLines(run).map((lines) => new Set(lines.map(funcOf))) as [
+    Set<string>,
+    Set<string>,
+  ];
+  const unexplained = (func: string) => !(func in explained);
+  return {
+    onlyOurs: [...ours.difference(peer)].filter(unexplained),
+    onlyPeer: [...peer.difference(ours)].filter(unexplained),
+  };
+}
+
+/** What the table of the benchmark shows, one row per tracer that ran. */
+export interface StartRow extends Facts {
+  readonly tracer: string;
+}
+
+export function startRows(run: Run): StartRow[] {
+  const names: Record<string, string> = {
+    "ours": peerStandsIn() ? "pwru (stand-in)" : "ours",
+    "ours-kmods": peerStandsIn() ? "pwru (stand-in) --all-kmods" : "ours --all-kmods",
+    "peer": "pwru 1.0.5",
+    "peer-kmods": "pwru 1.0.5 --all-kmods",
+  };
+  return Object.entries(names).filter(([name]) => run.text(`${name}.facts`) !== "")
+    .map(([name, tracer]) => ({ tracer, ...run.facts(name) }));
+}
