@@ -72,6 +72,8 @@ export interface PacketPlace {
 /** One way of reading kernel memory. */
 export interface MemoryAccess {
   readonly name: "direct" | "bulk";
+  /** Whether one view with so much stack can hold all of these fields. */
+  fits(fields: readonly Field[], stackBytes: number): boolean;
   view(place: ViewPlace): View;
   /** dst = one field of the struct whose address is in `base`. Loses r0-r5; `temp` is 8 bytes of stack. */
   read(dst: Register, base: Register, field: Field, temp: number): Code;
@@ -103,6 +105,7 @@ export function directAccess(kernel: KernelTypes): MemoryAccess | undefined {
 
   return {
     name: "direct",
+    fits: (fields) => fields.every(({ offset, type }) => reaches(offset, type.size)),
     view({ address, hold, fields }) {
       for (const { struct, name, offset, type } of fields) {
         if (!reaches(offset, type.size)) {
@@ -157,12 +160,14 @@ export const READABLE_BYTES = 256;
 export function bulkAccess(): MemoryAccess {
   return {
     name: "bulk",
+    fits(fields, stackBytes) {
+      const { from, to } = extent(fields);
+      return to - from <= stackBytes;
+    },
     view({ address, stack, stackBytes, fields, unreadable }) {
       const nothing: View = { open: [], load: (_, field) => refuseField(field) };
       if (fields.length === 0) return nothing;
-      // down to a multiple of 8: the verifier wants stack loads aligned, and the fields are
-      const from = Math.min(...fields.map((field) => field.offset)) & ~7;
-      const to = Math.max(...fields.map((field) => field.offset + field.type.size));
+      const { from, to } = extent(fields);
       if (to - from > stackBytes) {
         throw new AssemblyError(
           `${fields[0]?.struct}: fields from ${from} to ${to} do not fit ${stackBytes} bytes of stack`,
@@ -225,6 +230,14 @@ export function bulkAccess(): MemoryAccess {
       };
     },
   };
+}
+
+/** What a copy for `fields` begins and ends with. */
+function extent(fields: readonly Field[]): { from: number; to: number } {
+  // down to a multiple of 8: the verifier wants stack loads aligned, and the fields are
+  const from = Math.min(...fields.map((field) => field.offset)) & ~7;
+  const to = Math.max(...fields.map((field) => field.offset + field.type.size));
+  return { from, to };
 }
 
 function refuseField({ struct, name }: Field): never {

@@ -58,8 +58,9 @@ import {
 } from "../asm/insn.ts";
 import { type Field, u32, u64, u8 } from "../asm/layout.ts";
 import { HEADER_BYTES, packetEvent, traceCounters } from "./events.ts";
+import type { FilterExpression } from "./expression.ts";
 import type { TraceMaps } from "./maps.ts";
-import type { MemoryAccess } from "./memory_access.ts";
+import type { MemoryAccess, View } from "./memory_access.ts";
 import type { ProbeContext } from "./registers.ts";
 
 /** The packet filter, compiled for both places where a packet can begin; undefined matches nothing there. */
@@ -81,6 +82,8 @@ export interface TraceOptions {
   /** inode number of a network namespace */
   readonly netns?: number;
   readonly ifindex?: number;
+  /** a question about the sk_buff */
+  readonly expression?: FilterExpression;
   /** netns, mark, interface, protocol, MTU, length */
   readonly meta: boolean;
   /** addresses and ports: copies the packet's headers */
@@ -98,7 +101,7 @@ const slot = {
   packet: -32,
   temp: -40,
   key: -48,
-  scratch: -112, // 16 words
+  scratch: -112, // 16 words of the packet filter, then 8 values of the expression
   skbCopy: -320, // 208 bytes
   packetCopy: -424, // 104 bytes
 } as const;
@@ -210,8 +213,12 @@ function functionEntry(context: ProbeContext): Code {
   ];
 }
 
+/** The stack that is left for a copy of the sk_buff. */
+const SKB_COPY_BYTES = slot.scratch - slot.skbCopy;
+
 /** The sk_buff's fields on this kernel, only those that the options need. */
-function skbFields({ kernel, filter, mark, netns, ifindex, meta, tuple }: TraceOptions): Field[] {
+function skbFields(options: TraceOptions): Field[] {
+  const { kernel, access, filter, mark, netns, ifindex, expression, meta, tuple } = options;
   const field = (name: string) => kernel.field("sk_buff", name);
   const headers = filter !== undefined || tuple, words = ancillaryWords(filter);
   const device = meta || netns !== undefined || ifindex !== undefined || words.has(ancillary.ifindex.offset);
@@ -232,11 +239,16 @@ function skbFields({ kernel, filter, mark, netns, ifindex, meta, tuple }: TraceO
     skb_iif: direction,
     vlan_tci: words.has(ancillary.vlanTag.offset),
   };
-  return [
+  const fields = [
     ...Object.keys(wanted).filter((name) => wanted[name]).map(field),
     ...(direction ? [bitsOf(kernel, "pkt_type").byte] : []),
     ...(words.has(ancillary.vlanTagPresent.offset) ? [tagPresence(kernel).byte] : []),
   ];
+  for (const extra of expression?.fields ?? []) {
+    // what has no room beside the others is read on its own
+    if (access.fits([...fields, extra], SKB_COPY_BYTES)) fields.push(extra);
+  }
+  return fields;
 }
 
 /** Which Linux words the filter's programs load, as offsets from SKF_AD_OFF. */
@@ -324,7 +336,7 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     address: r6,
     hold: r6,
     stack: slot.skbCopy,
-    stackBytes: slot.scratch - slot.skbCopy,
+    stackBytes: SKB_COPY_BYTES,
     fields,
     unreadable,
   });
@@ -340,6 +352,7 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     matchesMark(options, load, miss),
     matchesFilter(options, load, miss, unreadable),
     matchesDevice(options, load, miss),
+    matchesExpression(options, skb, fields, miss),
 
     collect(options, load, identify, miss),
     miss,
@@ -467,6 +480,26 @@ function matchesDevice(options: TraceOptions, load: LoadSkb, miss: Label): Code 
       jne32(r1, ifindex, miss),
     ],
   ];
+}
+
+/** Goes to `miss` where the expression is false or has no value. Loses r7-r9. */
+function matchesExpression(
+  { access, expression }: TraceOptions,
+  skb: View,
+  fields: readonly Field[],
+  miss: Label,
+): Code {
+  if (expression === undefined) return [];
+  return expression.code({
+    access,
+    root: (dst) => ldx(dst, at(fp, slot.skb, u64)),
+    rootField: (dst, field) => fields.includes(field) ? skb.load(dst, field) : undefined,
+    registers: [r7, r8, r9],
+    temp: slot.temp,
+    spill: slot.scratch,
+    spillBytes: 64,
+    failed: miss,
+  }, miss);
 }
 
 /** r0 = this CPU's traceCounters; to `gone` if there are none, which the verifier wants handled. */

@@ -4,6 +4,7 @@
  */
 import {
   parseBoolean,
+  parseExpression,
   parseInterfaceName,
   parseMark,
   parseModules,
@@ -133,6 +134,14 @@ export const options = {
     detail: "A path is that of a namespace file, such as /proc/PID/ns/net.",
     section: "Filters",
     completion: "netns",
+  }),
+  "filter-skb-expr": optional("string", parseExpression, {
+    help: "show only packets for which this C expression is true: skb->dev->ifindex == 2 && skb->len > 500",
+    detail: "An expression of C, without assignments and calls, over struct sk_buff as this kernel has it: " +
+      "-> and . mean the same, = compares, an enumerator is known by its name. Members of a __be type are " +
+      "numbers as people write them (skb->protocol == 0x0800). Where a pointer on the way is NULL the packet " +
+      "does not match.",
+    section: "Filters",
   }),
   "help": flag(false, {
     help: "print this text and exit",

@@ -281,5 +281,6 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
       : { mark: { value: options.filterMark.mark, mask: options.filterMark.mask } }),
     ...(netns === undefined ? {} : { netns }),
     ...(ifindex === undefined ? {} : { ifindex }),
+    ...(options.filterSkbExpr === undefined ? {} : { expression: options.filterSkbExpr }),
   };
 }

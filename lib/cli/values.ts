@@ -155,6 +155,11 @@ export function parsePath(text: string): string | undefined {
   return text === "" ? undefined : text;
 }
 
+/** An expression over a kernel struct. It stays text: only the kernel's types tell what it means. */
+export function parseExpression(text: string): string | undefined {
+  return text.trim() === "" ? undefined : text;
+}
+
 /** An expression for whole function names; it stays text, the selection of functions compiles it. */
 export function parsePattern(text: string): string {
   wholeName(text);

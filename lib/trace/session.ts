@@ -11,6 +11,7 @@ import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError, UsageError } from "../errors.ts";
+import { compileFilter, skb } from "../expr/compile.ts";
 import { openKprobes } from "../link/kprobe.ts";
 import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
@@ -40,6 +41,8 @@ export interface SessionOptions {
   readonly mark?: { readonly value: number; readonly mask: number };
   readonly netns?: number;
   readonly ifindex?: number;
+  /** C, about `skb` */
+  readonly expression?: string;
   readonly meta: boolean;
   readonly tuple: boolean;
 }
@@ -112,13 +115,17 @@ export class Session implements Disposable {
  * Reads the kernel's types, chooses backend and functions, creates the maps. Nothing is attached yet.
  *
  * @throws {UnsupportedError} this kernel, or these rights, allow no backend, or not the one that was asked for
+ * @throws {FilterSyntaxError} the expression does not fit this kernel's types
  */
 export async function openSession(options: SessionOptions): Promise<Session> {
   const ftrace = options.backend === "tracepoint" ? undefined : fetchFtraceList();
   ftrace?.catch(() => {}); // whoever needs the list awaits it and hears of it
   const btf = loadKernelBtf(options.kernelBtf === undefined ? {} : { file: options.kernelBtf });
-  const types = new BtfTypes(btf), maps = new Maps();
   const { filter, mark, netns, ifindex, meta, tuple } = options;
+  const expression = options.expression === undefined
+    ? undefined
+    : compileFilter(options.expression, btf, skb);
+  const types = new BtfTypes(btf), maps = new Maps();
   const trace: TraceOptions = {
     kernel: types,
     access: directAccess(types) ?? bulkAccess(),
@@ -129,6 +136,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     ...(mark === undefined ? {} : { mark }),
     ...(netns === undefined ? {} : { netns }),
     ...(ifindex === undefined ? {} : { ifindex }),
+    ...(expression === undefined ? {} : { expression }),
   };
   const load: Load = (spec) => loadProgram(spec, { maps });
   const context = probeContext(process.arch);
