@@ -39,7 +39,8 @@ if (unknown.length > 0) {
 }
 for (const kernel of wanted.length === 0 ? kernelNames : wanted.filter(isKernelName)) {
   const image = prepare(kernel, console.error);
-  const booted = await boot(image, [startStop], { binary: testedBinary() });
+  const { files: _none, ...job } = startStop;
+  const booted = await boot(image, [job], { binary: testedBinary() });
   const outcome = booted.outcomes.get(startStop.name);
   console.log(`\nLinux ${kernel} (${image.package})`);
   if (outcome?.status !== 0) {
