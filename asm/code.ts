@@ -39,6 +39,8 @@ export interface Insn {
   /** where a jump or a local call goes */
   readonly target?: Label;
   readonly reference?: Reference;
+  /** the name of the kernel function whose BTF id is `imm` */
+  readonly kfunc?: string;
   /** what a person reads, e.g. `ldx r0, [r6 + sk_buff.len]` */
   readonly text: string;
 }

@@ -50,7 +50,13 @@ export interface Memory {
   readonly text: string;
 }
 
-function isScalar(type: { size: number }): type is Scalar {
+/** What a load or store has to know of a type; an array or a struct of such a size moves unsigned. */
+interface Movable {
+  readonly size: Width;
+  readonly signed?: boolean;
+}
+
+function isMovable(type: { size: number }): type is Movable {
   return type.size === 1 || type.size === 2 || type.size === 4 || type.size === 8;
 }
 
@@ -65,14 +71,14 @@ export function at(base: Source, place: Field | Scalar | number, type?: Scalar):
   if (typeof place === "number") return memory(base, place, type as Scalar, signedNumber(place));
   if (!("type" in place)) return memory(base, 0, place, "");
   const name = `${place.struct}.${place.name}`;
-  if (!isScalar(place.type)) {
+  if (!isMovable(place.type)) {
     throw new AssemblyError(`${name} is ${place.type.size} bytes, no register holds that`);
   }
   return memory(base, place.offset, place.type, ` + ${name}`);
 }
 
-function memory(base: Source, offset: number, type: Scalar, where: string): Memory {
-  return { base, offset, width: type.size, signed: type.signed, text: `[${base}${where}]` };
+function memory(base: Source, offset: number, type: Movable, where: string): Memory {
+  return { base, offset, width: type.size, signed: type.signed === true, text: `[${base}${where}]` };
 }
 
 function signedNumber(value: number): string {
@@ -136,6 +142,7 @@ export const sub: Alu = alu("sub", 64), sub32: Alu = alu("sub", 32);
 export const mul: Alu = alu("mul", 64), mul32: Alu = alu("mul", 32);
 /** Unsigned; a division by 0 gives 0. */
 export const div: Alu = alu("div", 64), div32: Alu = alu("div", 32);
+/** Signed, rounds towards 0; a division by 0 gives 0. Linux 6.6. */
 export const sdiv: Alu = alu("sdiv", 64), sdiv32: Alu = alu("sdiv", 32);
 export const or: Alu = alu("or", 64), or32: Alu = alu("or", 32);
 export const and: Alu = alu("and", 64), and32: Alu = alu("and", 32);
@@ -143,6 +150,7 @@ export const lsh: Alu = alu("lsh", 64), lsh32: Alu = alu("lsh", 32);
 export const rsh: Alu = alu("rsh", 64), rsh32: Alu = alu("rsh", 32);
 /** Unsigned; modulo 0 leaves the dividend. */
 export const mod: Alu = alu("mod", 64), mod32: Alu = alu("mod", 32);
+/** Signed, the remainder has the sign of the dividend. Linux 6.6. */
 export const smod: Alu = alu("smod", 64), smod32: Alu = alu("smod", 32);
 export const xor: Alu = alu("xor", 64), xor32: Alu = alu("xor", 32);
 export const mov: Alu = alu("mov", 64), mov32: Alu = alu("mov", 32);
@@ -232,6 +240,11 @@ export function st(to: Memory, value: number): Insn {
 
 /** dst = a 64-bit constant (two slots). */
 export function lddw(dst: Register, value: number | bigint): Insn {
+  if (typeof value === "number" && !Number.isSafeInteger(value)) {
+    throw new AssemblyError(`Immediate ${value} is no exact integer; use a bigint`, {
+      item: `lddw ${dst}, ${value}`,
+    });
+  }
   const wide = BigInt(value), text = `lddw ${dst}, ${wide}`;
   if (wide < -(2n ** 63n) || wide >= 2n ** 64n) {
     throw new AssemblyError(`Immediate ${wide} does not fit 64 bits`, { item: text });
@@ -269,12 +282,16 @@ export function ldMapValue(dst: Register, map: MapSpec, place: Field | number = 
 }
 /** dst = the address of a kernel variable, by its id in BTF. */
 export function ldBtfVariable(dst: Register, id: number): Insn {
+  const text = `ldBtfVariable ${dst}, ${id}`;
+  if (!Number.isInteger(id) || id < 0 || id >= 2 ** 32) {
+    throw new AssemblyError(`Immediate ${id} does not fit 32 bits`, { item: text });
+  }
   return insn(op.BPF_LD | op.BPF_IMM | op.sizes[8].bits, {
     dst: dst.number,
     src: op.BPF_PSEUDO_BTF_ID,
     imm: BigInt(id),
     slots: 2,
-    text: `ldBtfVariable ${dst}, ${id}`,
+    text,
   });
 }
 /** dst = one of our own functions, as a callback. */
@@ -363,6 +380,7 @@ export function callKfunc(name: string, btfId: number): Insn {
   return insn(op.BPF_JMP | op.BPF_CALL, {
     src: op.BPF_PSEUDO_KFUNC_CALL,
     imm: btfId,
+    kfunc: name,
     text: `callKfunc ${name}`,
   });
 }
@@ -406,16 +424,16 @@ export function ret(value: number): Code {
   return [mov(r0, value), exit()];
 }
 
-/** dst = src's bytes at a place that helper calls can write: the address of a memory operand. */
+/** dst = the address of a memory operand, as helpers want it. */
 export function lea(dst: Register, place: Memory): Code {
   return place.offset === 0 ? mov(dst, place.base) : [mov(dst, place.base), add(dst, place.offset)];
 }
 
 /**
  * memory at `to` = kernel memory at `from`, by bpf_probe_read_kernel. r0 = 0, or a negative errno and
- * `to` is zeroed. Loses r1-r5.
+ * `to` is zeroed. Loses r1-r5, so `to` cannot be based on r3, which is set first.
  *
- * @throws {AssemblyError} the two places are not equally wide
+ * @throws {AssemblyError} the two places are not equally wide, or `to` is based on r3
  */
 export function probeRead(to: Memory, from: Memory): Code {
   if (to.width !== from.width) {
@@ -424,10 +442,18 @@ export function probeRead(to: Memory, from: Memory): Code {
       { item: "probeRead" },
     );
   }
+  if (to.base === r3) {
+    throw new AssemblyError(`r3 is overwritten before ${to.text} is`, { item: "probeRead" });
+  }
   return [
     lea(r3, from),
     lea(r1, to),
     mov(r2, to.width),
     call("bpf_probe_read_kernel"),
   ];
+}
+
+/** dst = src, or nothing where that is the same register. */
+export function copy(dst: Register, src: Source): Code {
+  return dst === src ? [] : mov(dst, src);
 }

@@ -74,7 +74,10 @@ export const jumpOps = {
 /** Unconditional control flow. */
 export const BPF_JA = 0x00, BPF_CALL = 0x80, BPF_EXIT = 0x90;
 
-/** Atomic operations: the `imm` of a STX | BPF_ATOMIC. `fetch` ones leave the old value in the source. */
+/**
+ * Atomic operations: the `imm` of a STX | BPF_ATOMIC. `fetch` ones leave the old value in the source,
+ * cmpxchg in r0.
+ */
 export const atomicOps = {
   atomicAdd: { imm: 0x00, sign: "+=", fetch: undefined },
   atomicOr: { imm: 0x40, sign: "|=", fetch: undefined },

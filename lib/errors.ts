@@ -40,6 +40,11 @@ export class VerifierError extends KernelError {
   }
 }
 
+/** Shared memory that contradicts itself: nothing in it can be trusted any more. */
+export class RingBufferError extends Error {
+  override readonly name = "RingBufferError";
+}
+
 /** A type or member that the kernel's BTF does not have, or BTF that contradicts itself. */
 export class BtfError extends Error {
   override readonly name = "BtfError";

@@ -14,6 +14,8 @@ export interface Scenario {
   /** bash */
   readonly script: string;
   readonly limitSeconds: number;
+  /** files of the host to put beside the script, made when they are needed */
+  readonly files?: () => readonly string[];
   readonly checks: Checks;
   /** what Debian's pwru cannot do: left out when it stands in for ours */
   readonly oursOnly?: Checks;

@@ -56,7 +56,8 @@ describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
 
   beforeAll(async () => {
     const image = prepare(kernel, console.error);
-    const booted = await boot(image, mine, { binary: testedBinary() });
+    const jobs = mine.map(({ files, ...job }) => files === undefined ? job : { ...job, files: files() });
+    const booted = await boot(image, jobs, { binary: testedBinary() });
     outcomes = booted.outcomes;
     guestConsole = booted.console;
     keep(kernel, outcomes.values());

@@ -1,0 +1,531 @@
+/**
+ * Classic BPF -> eBPF: the packet filters that people write, as a fragment of a tracing program.
+ *
+ * A tracing program has no packet pointers, so the fragment checks each load against the packet's length
+ * and reads through a `PacketAccess`, which knows how this kernel lets memory be read. The meaning is
+ * that of a classic interpreter: a load beyond the packet, or a division by zero, is "no match"; a shift
+ * by 32 or more gives 0; A, X and the scratch words start as 0.
+ *
+ * Backward jumps (`protochain`) are unrolled: a packet that takes more than `MAX_LOOPS` turns does not match.
+ */
+import {
+  BPF_A,
+  BPF_LEN,
+  BPF_MEMWORDS,
+  BPF_MISC,
+  BPF_MSH,
+  BPF_RET,
+  BPF_TXA,
+  type CbpfInsn,
+  classOf,
+  isBranch,
+  SKF_AD_OFF,
+} from "./cbpf.ts";
+import { type Code, Label, label } from "./code.ts";
+import { AssemblyError } from "./errors.ts";
+import {
+  add,
+  add32,
+  and32,
+  at,
+  be,
+  div32,
+  fp,
+  ja,
+  jeq32,
+  jge32,
+  jgt,
+  jgt32,
+  jle32,
+  jlt32,
+  jne32,
+  jset32,
+  ldx,
+  lsh32,
+  mod32,
+  mov,
+  mov32,
+  mul32,
+  neg32,
+  or32,
+  r1,
+  r2,
+  type Register,
+  rsh32,
+  stx,
+  sub32,
+  xor32,
+} from "./insn.ts";
+import { u32 } from "./layout.ts";
+import {
+  aluOps,
+  BPF_ABS,
+  BPF_ALU,
+  BPF_IMM,
+  BPF_IND,
+  BPF_JA,
+  BPF_JMP,
+  BPF_LD,
+  BPF_LDX,
+  BPF_MEM,
+  BPF_NEG,
+  BPF_ST,
+  BPF_STX,
+  BPF_X,
+  jumpOps,
+  sizes,
+} from "./opcodes.ts";
+
+/** Bytes of the packet, `size` at `offset` from its first byte. */
+export interface PacketLoad {
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** How a packet's bytes come into a register, in memory order. No bounds check: the translator has made it. */
+export interface PacketAccess {
+  /** Code that runs once, before any load; `loads` are the constant ones. Loses r0-r5. */
+  open(loads: readonly PacketLoad[]): Code;
+  /** Whether `constant` can serve this place. */
+  holds(offset: number, size: number): boolean;
+  /** dst = bytes at a constant offset. Loses r1 at most. */
+  constant(dst: Register, offset: number, size: number): Code;
+  /** dst = bytes at the offset in a register other than r1 and r3. Loses r0-r5. */
+  variable(dst: Register, offset: Register, size: number): Code;
+  /** A constant load is so much cheaper that the usual IPv4 header without options deserves a path of its own. */
+  readonly prefersConstant: boolean;
+}
+
+/** Registers and stack of the fragment, and where it ends. */
+export interface FilterFrame {
+  readonly access: PacketAccess;
+  /** r6-r9: the accumulator and the index, lost */
+  readonly a: Register;
+  readonly x: Register;
+  /** bytes that can be read, kept */
+  readonly length: Register;
+  /** dst = the packet's length on the wire */
+  readonly wireLength: (dst: Register) => Code;
+  /** dst = a Linux ancillary word (`offset` counts from SKF_AD_OFF), or undefined if there is none */
+  readonly ancillary?: (dst: Register, offset: number) => Code | undefined;
+  /** 16 words of 4 bytes at fp + this */
+  readonly scratch: number;
+  readonly match: Label;
+  readonly noMatch: Label;
+  /** where a load behind `length` goes; default: `noMatch` */
+  readonly tooShort?: Label;
+}
+
+/** Turns of a loop (IPv6 extension headers, for `protochain`) before a filter gives up. */
+export const MAX_LOOPS = 8;
+
+/** One classic instruction with absolute, forward targets. */
+interface Step {
+  readonly insn: CbpfInsn;
+  /** ends with no match, whatever the packet */
+  readonly fails: boolean;
+  /** indexes into the list of steps; undefined: falls to no match */
+  readonly onTrue: number | undefined;
+  readonly onFalse: number | undefined;
+}
+
+/** What is known before a step, on every path to it. */
+interface Known {
+  /** bytes of the packet that are certainly there */
+  readonly checked: number;
+  readonly a: boolean;
+  readonly x: boolean;
+  /** bit n: M[n] was written */
+  readonly scratch: number;
+  readonly xNotZero: boolean;
+  /** X holds 4 * (packet[msh] & 15), the length of an IPv4 header */
+  readonly msh: number | undefined;
+}
+
+const nothingKnown: Known = { checked: 0, a: false, x: false, scratch: 0, xNotZero: false, msh: undefined };
+
+function join(one: Known | undefined, other: Known): Known {
+  if (one === undefined) return other;
+  return {
+    checked: Math.min(one.checked, other.checked),
+    a: one.a && other.a,
+    x: one.x && other.x,
+    scratch: one.scratch & other.scratch,
+    xNotZero: one.xNotZero && other.xNotZero,
+    msh: one.msh === other.msh ? one.msh : undefined,
+  };
+}
+
+const mode = (code: number) => code & 0xe0, operation = (code: number) => code & 0xf0;
+const usesX = (code: number) => (code & BPF_X) !== 0;
+
+/** Bytes that a load moves. */
+function sizeOf(code: number): 1 | 2 | 4 {
+  const bits = code & 0x18;
+  return bits === sizes[1].bits ? 1 : bits === sizes[2].bits ? 2 : 4;
+}
+
+/**
+ * A load that no packet is long enough for, or a division by the constant 0: the packet does not match.
+ * Without `ancillary` words, their place is far behind every packet too.
+ */
+function alwaysFails({ code, k }: CbpfInsn, ancillary: boolean): boolean {
+  if (classOf(code) === BPF_LD && mode(code) === BPF_ABS) {
+    return !(ancillary && k >= SKF_AD_OFF) && k + sizeOf(code) > 0x7fffffff;
+  }
+  if (classOf(code) === BPF_LD && mode(code) === BPF_IND) return k >= 2 ** 31;
+  if (classOf(code) === BPF_LDX && mode(code) === BPF_MSH) return k >= 0x7fffffff;
+  return classOf(code) === BPF_ALU && divides(code) && !usesX(code) && k === 0;
+}
+
+function divides(code: number): boolean {
+  return operation(code) === aluOps.div.bits || operation(code) === aluOps.mod.bits;
+}
+
+/** The header length that nearly every IPv4 packet has. */
+const PLAIN_IPV4_HEADER = 20;
+
+/**
+ * The filter as a fragment: goes to `frame.match` or `frame.noMatch`. Loses r0-r5, A and X.
+ *
+ * @throws {AssemblyError} an instruction that classic BPF does not have, or an unknown ancillary word
+ */
+export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Code {
+  const steps = unroll(program, frame.ancillary !== undefined);
+  const known = analyse(steps);
+  const labels = steps.map((_, index) => label(`filter_${index}`));
+  const targets = new Set(steps.flatMap(({ onTrue, onFalse }, index) => {
+    if (known[index] === undefined) return [];
+    return [onTrue, onFalse].filter((target) => target !== undefined);
+  }));
+  const reached = steps.keys().filter((index) => known[index] !== undefined).toArray();
+  const code: Code[] = [
+    frame.access.open(constantLoads(steps, known, frame.access.prefersConstant)),
+    initialise(steps, known, frame),
+  ];
+  for (const [position, index] of reached.entries()) {
+    if (targets.has(index)) code.push(labels[index] as Label);
+    const labelOf: LabelOf = (target) => target === undefined ? frame.noMatch : labels[target] as Label;
+    code.push(emit(steps[index] as Step, known[index] as Known, frame, labelOf, reached[position + 1]));
+  }
+  return code;
+}
+
+/**
+ * Targets made absolute, loops unrolled: copy n of the program is entered by the n-th backward jump.
+ * Afterwards every jump goes forward, and a step that nothing reaches is left out (the verifier refuses dead code).
+ */
+function unroll(program: readonly CbpfInsn[], ancillary: boolean): Step[] {
+  const targetOf = (index: number, distance: number) => index + 1 + distance;
+  const heads = program.flatMap(({ code, k }, index) => {
+    const target = targetOf(index, k | 0);
+    return code === (BPF_JMP | BPF_JA) && target <= index ? [target] : [];
+  });
+  const first = heads.length === 0 ? program.length : Math.min(...heads);
+  const copies = heads.length === 0 ? 0 : MAX_LOOPS;
+  const tail = program.length - first;
+  /** where instruction `index` of copy `copy` lies */
+  const place = (copy: number, index: number) => {
+    if (index < 0 || index >= program.length) {
+      throw new AssemblyError(`Classic jump to ${index} leaves the program`);
+    }
+    return copy === 0 ? index : program.length + (copy - 1) * tail + index - first;
+  };
+  const steps: Step[] = [];
+  for (let copy = 0; copy <= copies; copy++) {
+    for (let index = copy === 0 ? 0 : first; index < program.length; index++) {
+      const insn = program[index] as CbpfInsn;
+      const to = (distance: number) => {
+        const target = targetOf(index, distance);
+        if (target > index) return place(copy, target);
+        return copy < copies ? place(copy + 1, target) : undefined;
+      };
+      const fails = alwaysFails(insn, ancillary), isJa = insn.code === (BPF_JMP | BPF_JA);
+      if (fails || classOf(insn.code) === BPF_RET) {
+        steps.push({ insn, fails, onTrue: undefined, onFalse: undefined });
+      } else if (isBranch(insn.code)) {
+        steps.push({ insn, fails, onTrue: to(insn.jt), onFalse: to(insn.jf) });
+      } else steps.push({ insn, fails, onTrue: to(isJa ? insn.k | 0 : 0), onFalse: undefined });
+    }
+  }
+  return steps;
+}
+
+/** Forward data flow; a step that nothing reaches stays undefined. */
+function analyse(steps: readonly Step[]): (Known | undefined)[] {
+  const known: (Known | undefined)[] = new Array(steps.length).fill(undefined);
+  known[0] = nothingKnown;
+  for (const [index, { insn, onTrue, onFalse }] of steps.entries()) {
+    const before = known[index];
+    if (before === undefined) continue;
+    const after = effect(insn, before);
+    if (onTrue !== undefined) known[onTrue] = join(known[onTrue], after);
+    if (onFalse !== undefined) known[onFalse] = join(known[onFalse], after);
+  }
+  return known;
+}
+
+function effect({ code, k }: CbpfInsn, known: Known): Known {
+  const newA = { ...known, a: true }, newX = { ...known, x: true, xNotZero: false, msh: undefined };
+  switch (classOf(code)) {
+    case BPF_LD:
+      if (mode(code) !== BPF_ABS || k >= SKF_AD_OFF) return newA;
+      return { ...newA, checked: Math.max(known.checked, k + sizeOf(code)) };
+    case BPF_LDX:
+      if (mode(code) === BPF_MSH) return { ...newX, checked: Math.max(known.checked, k + 1), msh: k };
+      return { ...newX, xNotZero: mode(code) === BPF_IMM && k !== 0 };
+    case BPF_ST:
+    case BPF_STX:
+      return { ...known, scratch: known.scratch | (1 << k) };
+    case BPF_ALU:
+      return { ...newA, xNotZero: known.xNotZero || (divides(code) && usesX(code)) };
+    case BPF_MISC:
+      return operation(code) === BPF_TXA ? newA : newX;
+    default:
+      return known;
+  }
+}
+
+/** The loads at constant offsets, and those that are constant when the IPv4 header has no options. */
+function constantLoads(
+  steps: readonly Step[],
+  known: readonly (Known | undefined)[],
+  plain: boolean,
+): PacketLoad[] {
+  return steps.flatMap(({ insn, fails }, index) => {
+    const before = known[index], { code, k } = insn;
+    if (before === undefined || fails) return [];
+    if (classOf(code) === BPF_LDX && mode(code) === BPF_MSH) return [{ offset: k, size: 1 }];
+    if (classOf(code) !== BPF_LD) return [];
+    if (mode(code) === BPF_ABS && k < SKF_AD_OFF) return [{ offset: k, size: sizeOf(code) }];
+    if (plain && mode(code) === BPF_IND && before.msh !== undefined) {
+      return [{ offset: k + PLAIN_IPV4_HEADER, size: sizeOf(code) }];
+    }
+    return [];
+  });
+}
+
+/** What an instruction reads of the machine's state. */
+function reads({ code }: CbpfInsn): { a: boolean; x: boolean } {
+  switch (classOf(code)) {
+    case BPF_LD:
+      return { a: false, x: mode(code) === BPF_IND };
+    case BPF_ST:
+      return { a: true, x: false };
+    case BPF_STX:
+      return { a: false, x: true };
+    case BPF_ALU:
+      return { a: true, x: usesX(code) && operation(code) !== BPF_NEG };
+    case BPF_JMP:
+      return { a: isBranch(code), x: isBranch(code) && usesX(code) };
+    case BPF_RET:
+      return { a: (code & 0x18) === BPF_A, x: false };
+    case BPF_MISC:
+      return { a: operation(code) !== BPF_TXA, x: operation(code) === BPF_TXA };
+    default:
+      return { a: false, x: false };
+  }
+}
+
+/** Zeroes what some path reads before it writes: A, X, scratch words. */
+function initialise(
+  steps: readonly Step[],
+  known: readonly (Known | undefined)[],
+  { a, x, scratch }: FilterFrame,
+): Code {
+  let needA = false, needX = false, words = 0;
+  for (const [index, { insn }] of steps.entries()) {
+    const before = known[index];
+    if (before === undefined) continue;
+    needA ||= reads(insn).a && !before.a;
+    needX ||= reads(insn).x && !before.x;
+    const isLoad = classOf(insn.code) === BPF_LD || classOf(insn.code) === BPF_LDX;
+    if (isLoad && mode(insn.code) === BPF_MEM) words |= (1 << insn.k) & ~before.scratch;
+  }
+  const zeroed = [...Array(BPF_MEMWORDS).keys()].filter((word) => words & (1 << word));
+  return [
+    needA ? mov(a, 0) : [],
+    needX ? mov(x, 0) : [],
+    zeroed.length === 0
+      ? []
+      : [mov(r1, 0), ...zeroed.map((word) => stx(at(fp, scratch + 4 * word, u32), r1))],
+  ];
+}
+
+type LabelOf = (step: number | undefined) => Label;
+
+/** One step. `next` is the step whose code follows. */
+function emit(
+  { insn, fails, onTrue, onFalse }: Step,
+  known: Known,
+  frame: FilterFrame,
+  labelOf: LabelOf,
+  next: number | undefined,
+): Code {
+  const { a, x, match, noMatch } = frame, { code, k } = insn;
+  if (fails) return ja(noMatch);
+  const goOn = onTrue === next && next !== undefined ? [] : ja(labelOf(onTrue));
+  switch (classOf(code)) {
+    case BPF_LD:
+      return [load(insn, a, known, frame), goOn];
+    case BPF_LDX:
+      return [load(insn, x, known, frame), goOn];
+    case BPF_ST:
+      return [stx(scratchWord(frame, k), a), goOn];
+    case BPF_STX:
+      return [stx(scratchWord(frame, k), x), goOn];
+    case BPF_ALU:
+      return [arithmetic(insn, known, frame), goOn];
+    case BPF_MISC:
+      return [operation(code) === BPF_TXA ? mov32(a, x) : mov32(x, a), goOn];
+    case BPF_RET:
+      if ((code & 0x18) === BPF_A) return [jeq32(a, 0, noMatch), ja(match)];
+      return ja(k === 0 ? noMatch : match);
+    default:
+      return isBranch(code) ? branch(insn, onTrue, onFalse, frame, labelOf, next) : goOn;
+  }
+}
+
+function scratchWord({ scratch }: FilterFrame, word: number) {
+  if (word >= BPF_MEMWORDS) throw new AssemblyError(`Scratch word ${word} does not exist`);
+  return at(fp, scratch + 4 * word, u32);
+}
+
+/** A or X = what a load instruction names. */
+function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterFrame): Code {
+  const { access, length, tooShort = frame.noMatch } = frame;
+  switch (mode(code)) {
+    case BPF_IMM:
+      return mov32(dst, k);
+    case BPF_LEN:
+      return frame.wireLength(dst);
+    case BPF_MEM:
+      return ldx(dst, scratchWord(frame, k));
+    case BPF_MSH:
+      return [
+        bytes({ code: sizes[1].bits, k }, dst, known, frame),
+        and32(dst, 15),
+        lsh32(dst, 2),
+      ];
+    case BPF_ABS:
+      if (k >= SKF_AD_OFF) {
+        const word = frame.ancillary?.(dst, k - SKF_AD_OFF);
+        if (word === undefined) throw new AssemblyError(`Ancillary word ${k - SKF_AD_OFF} is not known`);
+        return word;
+      }
+      return bytes({ code, k }, dst, known, frame);
+    case BPF_IND: {
+      const size = sizeOf(code), done = label("loaded"), slow = label("with_options");
+      const checked: Code = [
+        mov(r2, frame.x),
+        k === 0 ? [] : add(r2, k),
+        mov(r1, r2),
+        add(r1, size),
+        jgt(r1, length, tooShort),
+        access.variable(dst, r2, size),
+      ];
+      const plain = k + PLAIN_IPV4_HEADER;
+      if (!access.prefersConstant || known.msh === undefined || !access.holds(plain, size)) {
+        return [checked, swapped(dst, size)];
+      }
+      return [
+        jne32(frame.x, PLAIN_IPV4_HEADER, slow),
+        plain + size <= known.checked ? [] : jlt32(length, plain + size, tooShort),
+        access.constant(dst, plain, size),
+        ja(done),
+        slow,
+        checked,
+        done,
+        swapped(dst, size),
+      ];
+    }
+    default:
+      throw new AssemblyError(`Classic instruction 0x${code.toString(16)} does not exist`);
+  }
+}
+
+/** dst = packet bytes at a constant offset, in host order. */
+function bytes(
+  { code, k }: { code: number; k: number },
+  dst: Register,
+  known: Known,
+  frame: FilterFrame,
+): Code {
+  const { access, length, tooShort = frame.noMatch } = frame, size = sizeOf(code);
+  return [
+    k + size <= known.checked ? [] : jlt32(length, k + size, tooShort),
+    access.holds(k, size) ? access.constant(dst, k, size) : [mov(r2, k), access.variable(dst, r2, size)],
+    swapped(dst, size),
+  ];
+}
+
+/** Packets are big endian, we are not. */
+function swapped(dst: Register, size: number): Code {
+  return size === 1 ? [] : be(dst, size * 8 as 16 | 32);
+}
+
+function arithmetic({ code, k }: CbpfInsn, known: Known, { a, x, noMatch }: FilterFrame): Code {
+  const operand = usesX(code) ? x : k;
+  switch (operation(code)) {
+    case aluOps.add.bits:
+      return add32(a, operand);
+    case aluOps.sub.bits:
+      return sub32(a, operand);
+    case aluOps.mul.bits:
+      return mul32(a, operand);
+    case aluOps.or.bits:
+      return or32(a, operand);
+    case aluOps.and.bits:
+      return and32(a, operand);
+    case aluOps.xor.bits:
+      return xor32(a, operand);
+    case BPF_NEG:
+      return neg32(a);
+    case aluOps.div.bits:
+    case aluOps.mod.bits:
+      return [
+        typeof operand === "number" || known.xNotZero ? [] : jeq32(operand, 0, noMatch),
+        operation(code) === aluOps.div.bits ? div32(a, operand) : mod32(a, operand),
+      ];
+    case aluOps.lsh.bits:
+    case aluOps.rsh.bits: {
+      const shift = operation(code) === aluOps.lsh.bits ? lsh32 : rsh32;
+      if (typeof operand === "number") return operand > 31 ? mov32(a, 0) : shift(a, operand);
+      const wide = label("wide_shift"), done = label("shifted");
+      return [jgt32(operand, 31, wide), shift(a, operand), ja(done), wide, mov32(a, 0), done];
+    }
+    default:
+      throw new AssemblyError(`Classic instruction 0x${code.toString(16)} does not exist`);
+  }
+}
+
+function branch(
+  { code, k }: CbpfInsn,
+  onTrue: number | undefined,
+  onFalse: number | undefined,
+  { a, x }: FilterFrame,
+  labelOf: LabelOf,
+  next: number | undefined,
+): Code {
+  const operand = usesX(code) ? x : k;
+  if (onTrue === onFalse) return onTrue === next && next !== undefined ? [] : ja(labelOf(onTrue));
+  const [test, inverse] = conditions(code);
+  if (onTrue === next && inverse !== undefined) return inverse(a, operand, labelOf(onFalse));
+  return [test(a, operand, labelOf(onTrue)), onFalse === next ? [] : ja(labelOf(onFalse))];
+}
+
+/** The jump of a classic condition, and the one that is taken when it does not hold. */
+function conditions(code: number) {
+  switch (operation(code)) {
+    case jumpOps.jeq.bits:
+      return [jeq32, jne32] as const;
+    case jumpOps.jgt.bits:
+      return [jgt32, jle32] as const;
+    case jumpOps.jge.bits:
+      return [jge32, jlt32] as const;
+    case jumpOps.jset.bits:
+      return [jset32, undefined] as const;
+    default:
+      throw new AssemblyError(`Classic instruction 0x${code.toString(16)} does not exist`);
+  }
+}

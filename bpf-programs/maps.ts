@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/** The maps that the tracing programs share. Types are those of enum bpf_map_type. */
+import type { MapSpec } from "../asm/code.ts";
+import { traceCounters } from "./events.ts";
+
+export const BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27;
+
+export interface TraceMaps {
+  /** ring buffer of packetEvent records */
+  readonly events: MapSpec;
+  /** one traceCounters per CPU */
+  readonly counters: MapSpec;
+}
+
+/** @param ringBytes a power of two, at least a page */
+export function traceMaps(ringBytes: number): TraceMaps {
+  return {
+    events: { name: "events", type: BPF_MAP_TYPE_RINGBUF, keySize: 0, valueSize: 0, maxEntries: ringBytes },
+    counters: {
+      name: "counters",
+      type: BPF_MAP_TYPE_PERCPU_ARRAY,
+      keySize: 4,
+      valueSize: traceCounters.size,
+      maxEntries: 1,
+    },
+  };
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/**
+ * Where a probe's context keeps the traced function's registers: struct pt_regs on x86-64
+ * (arch/x86/include/asm/ptrace.h), struct user_pt_regs on arm64 (arch/arm64/include/uapi/asm/ptrace.h).
+ */
+import { AssemblyError } from "../asm/errors.ts";
+import { type Struct, struct, u64 } from "../asm/layout.ts";
+
+/** The registers that a program asks for, by what the C calling convention uses them for. */
+export interface ProbeContext {
+  /** first to fifth argument */
+  readonly arguments: readonly [number, number, number, number, number];
+  readonly instructionPointer: number;
+  readonly stackPointer: number;
+}
+
+const x64: Struct = struct("pt_regs", {
+  r15: u64,
+  r14: u64,
+  r13: u64,
+  r12: u64,
+  bp: u64,
+  bx: u64,
+  r11: u64,
+  r10: u64,
+  r9: u64,
+  r8: u64,
+  ax: u64,
+  cx: u64,
+  dx: u64,
+  si: u64,
+  di: u64,
+  orig_ax: u64,
+  ip: u64,
+  cs: u64,
+  flags: u64,
+  sp: u64,
+  ss: u64,
+});
+
+function offsetIn(layout: Struct, register: string): number {
+  const field = layout.fields[register];
+  if (field === undefined) throw new AssemblyError(`${layout.name} has no register ${register}`);
+  return field.offset;
+}
+
+const contexts: Readonly<Record<string, ProbeContext>> = {
+  x64: {
+    arguments: ["di", "si", "dx", "cx", "r8"].map((name) =>
+      offsetIn(x64, name)
+    ) as unknown as ProbeContext["arguments"],
+    instructionPointer: offsetIn(x64, "ip"),
+    stackPointer: offsetIn(x64, "sp"),
+  },
+  // u64 regs[31], sp, pc, pstate
+  arm64: { arguments: [0, 8, 16, 24, 32], instructionPointer: 256, stackPointer: 248 },
+};
+
+/**
+ * @param architecture as `process.arch` names it
+ * @throws {AssemblyError} an architecture whose registers are not in the table
+ */
+export function probeContext(architecture: string): ProbeContext {
+  const context = contexts[architecture];
+  if (context === undefined) throw new AssemblyError(`Registers of ${architecture} are not known`);
+  return context;
+}

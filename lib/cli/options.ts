@@ -1,0 +1,247 @@
+/**
+ * Every option, once. Parsing, the types of the parsed values, `--help`, the manual page, shell completions
+ * and the table in the README are derived from this file; adding an option is adding an entry.
+ */
+import {
+  parseBoolean,
+  parseExpression,
+  parseInterfaceName,
+  parseMark,
+  parseModules,
+  parseNetns,
+  parsePath,
+  parsePattern,
+  parseRingSize,
+  parseUnsigned,
+} from "./values.ts";
+
+/** Where the manual page and the README list an option, in this order. */
+export const SECTIONS = ["Probes", "Filters", "Output", "Run"] as const;
+export type Section = (typeof SECTIONS)[number];
+
+/** What a shell may offer behind an option; words of its own come from `words`. */
+export type Completion = "file" | "interface" | "netns" | "module";
+
+export interface Option<T = unknown> {
+  /** type word of the help text; "" is a boolean, which takes a value only behind `=` */
+  readonly type: string;
+  readonly default: T;
+  /** the default as the help text shows it; undefined where it is the type's zero value */
+  readonly shownDefault?: string;
+  /** one line, lower case, no final period */
+  readonly help: string;
+  /** what the manual page adds: forms of the value, limits, side effects */
+  readonly detail?: string;
+  readonly section: Section;
+  /** works, but the help text and completions leave it out */
+  readonly hidden?: true;
+  readonly short?: string;
+  /** all values there are, where there is a fixed set */
+  readonly words?: readonly string[];
+  readonly completion?: Completion;
+  /** first kernel it works on, where that is later than ours in general */
+  readonly since?: string;
+  /** @throws {RangeError} whose message is the cause alone */
+  parse(text: string, before: T): T;
+}
+
+/** What the makers below do not derive. */
+type About<T> = Omit<Option<T>, "type" | "default" | "parse" | "shownDefault" | "words">;
+
+function flag(value: boolean, about: About<boolean>): Option<boolean> {
+  return {
+    type: "",
+    default: value,
+    ...(value ? { shownDefault: "true" } : {}),
+    parse: parseBoolean,
+    ...about,
+  };
+}
+
+function optional<T>(type: string, parse: (text: string) => T | undefined, about: About<T | undefined>) {
+  return { type, default: undefined, parse, ...about } satisfies Option<T | undefined> as Option<
+    T | undefined
+  >;
+}
+
+/** One of a few words. An empty word is "as if not given" and shows no default. */
+function choice<const W extends string>(words: readonly W[], value: NoInfer<W>, about: About<W>): Option<W> {
+  const named = words.filter((word) => word !== "");
+  return {
+    type: "string",
+    default: value,
+    ...(value === "" ? {} : { shownDefault: `"${value}"` }),
+    words: named,
+    parse(text) {
+      const word = words.find((word) => word === text);
+      if (word !== undefined) return word;
+      throw new RangeError(`want ${named.slice(0, -1).join(", ")} or ${named.at(-1)}`);
+    },
+    ...about,
+  };
+}
+
+function list(parse: (text: string) => string[], about: About<readonly string[]>): Option<readonly string[]> {
+  return {
+    type: "strings",
+    default: [],
+    parse: (text, before) => [...before, ...parse(text)],
+    ...about,
+  };
+}
+
+export const options = {
+  "all-kmods": flag(false, {
+    help: "probe the functions of every loaded kernel module too",
+    section: "Probes",
+  }),
+  "backend": choice(["kprobe", "kprobe-multi", "tracepoint", ""], "", {
+    help: "how to probe: kprobe, kprobe-multi or tracepoint; empty takes the best this kernel has",
+    detail: "kprobe-multi attaches to all functions in one call. kprobe attaches one by one, which older " +
+      "kernels can do too. tracepoint needs no kprobes at all, but sees packets only at the kernel's own " +
+      "networking tracepoints.",
+    section: "Probes",
+    since: "Linux 5.18 for kprobe-multi",
+  }),
+  "debug": flag(false, {
+    help: "report every step, and errors in full",
+    section: "Run",
+  }),
+  "filter-func": {
+    type: "string",
+    default: "",
+    help: "probe only functions whose whole name matches this RE2 expression",
+    section: "Probes",
+    parse: parsePattern,
+  } satisfies Option<string> as Option<string>,
+  "filter-ifname": optional("string", parseInterfaceName, {
+    help: "show only packets on this interface of the --filter-netns namespace, or of this one",
+    section: "Filters",
+    completion: "interface",
+  }),
+  "filter-mark": {
+    type: "mark[/mask]",
+    default: { mark: 0, mask: 0 },
+    shownDefault: "0x0/0x0",
+    help: "show only packets with this mark, compared in the bits of mask",
+    detail: "Both numbers are decimal, or hexadecimal behind 0x. Without a mask all 32 bits must be equal; " +
+      "mask 0 lets every packet pass.",
+    section: "Filters",
+    parse: parseMark,
+  } satisfies Option<ReturnType<typeof parseMark>> as Option<ReturnType<typeof parseMark>>,
+  "filter-netns": optional("string", parseNetns, {
+    help: "show only packets of this network namespace: /path, inode:NUMBER or a name from ip netns",
+    detail: "A path is that of a namespace file, such as /proc/PID/ns/net.",
+    section: "Filters",
+    completion: "netns",
+  }),
+  "filter-skb-expr": optional("string", parseExpression, {
+    help: "show only packets for which this C expression is true: skb->dev->ifindex == 2 && skb->len > 500",
+    detail: "An expression of C, without assignments and calls, over struct sk_buff as this kernel has it: " +
+      "-> and . mean the same, = compares, an enumerator is known by its name. Members of a __be type are " +
+      "numbers as people write them (skb->protocol == 0x0800). Where a pointer on the way is NULL the packet " +
+      "does not match.",
+    section: "Filters",
+  }),
+  "help": flag(false, {
+    help: "print this text and exit",
+    section: "Run",
+    short: "h",
+  }),
+  "kernel-btf": optional("string", parsePath, {
+    help: "read kernel types from this file, an ELF with .BTF or raw BTF, not from /sys/kernel/btf/vmlinux",
+    section: "Probes",
+    completion: "file",
+  }),
+  "kmods": list(parseModules, {
+    help: "probe the functions of these kernel modules too (comma separated)",
+    section: "Probes",
+    completion: "module",
+  }),
+  "netns-names-max-length": {
+    type: "uint8",
+    default: 16,
+    shownDefault: "16",
+    help: "columns for the names of --output-netns-names, at least 10; longer names are cut",
+    section: "Output",
+    parse: (text) => Math.max(10, Number(parseUnsigned(text, 8))),
+  } satisfies Option<number> as Option<number>,
+  "output-json": flag(false, {
+    help: "print one JSON object per event",
+    detail:
+      "docs/event.schema.json describes it. Nothing is left out because it is zero, names are not cut, and " +
+      "the time of --timestamp absolute is in UTC, in nanoseconds.",
+    section: "Output",
+  }),
+  "output-limit-lines": {
+    type: "uint",
+    default: 0,
+    help: "exit after this many events; 0 is no limit",
+    section: "Output",
+    // 2^53 events at three million a second are 95 years: what lies above is the same limit.
+    parse: (text) => Math.min(Number(parseUnsigned(text, 64)), Number.MAX_SAFE_INTEGER),
+  } satisfies Option<number> as Option<number>,
+  "output-meta": flag(true, {
+    help: "print namespace, mark, interface, protocol, MTU and length",
+    section: "Output",
+  }),
+  "output-netns-names": flag(false, {
+    help: "print the name of the network namespace, as ip netns or Docker gave it",
+    section: "Output",
+  }),
+  "output-tcp-flags": flag(false, {
+    help: "print the flags of TCP packets, as part of the addresses and ports",
+    section: "Output",
+  }),
+  "output-tuple": flag(true, {
+    help: "print addresses, ports and IP protocol",
+    section: "Output",
+  }),
+  "ready-file": optional("string", parsePath, {
+    help: "create this file once all probes are attached",
+    section: "Run",
+    completion: "file",
+    hidden: true,
+  }),
+  "ring-size": {
+    type: "size",
+    default: 16 * 2 ** 20,
+    shownDefault: "16M",
+    help: "ring buffer between kernel and user space: bytes, or a number with K, M or G",
+    detail:
+      "Rounded up to a power of two. A larger one rides out longer bursts; the memory is the kernel's " +
+      "and is taken at once.",
+    section: "Run",
+    parse: parseRingSize,
+  } satisfies Option<number> as Option<number>,
+  "timestamp": choice(["none", "current", "relative", "absolute"], "none", {
+    help: "print a time: none, current, relative or absolute",
+    detail:
+      "current is the kernel's monotonic clock in nanoseconds; relative counts from the previous line " +
+      "of the same packet; absolute adds the local time at which the kernel saw the packet.",
+    section: "Output",
+  }),
+  "version": flag(false, {
+    help: "print the version and exit",
+    section: "Run",
+  }),
+} as const satisfies Record<string, Option>;
+
+export type OptionName = keyof typeof options;
+
+type Camel<S extends string> = S extends `${infer A}-${infer B}` ? `${A}${Capitalize<Camel<B>>}` : S;
+
+/** The parsed values: `--filter-func` is `filterFunc`. */
+export type Options = {
+  readonly [K in OptionName as Camel<K>]: (typeof options)[K] extends Option<infer T> ? T : never;
+};
+
+/** "filter-func" -> "filterFunc". */
+export function camelCase(name: string): keyof Options {
+  return name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase()) as keyof Options;
+}
+
+/** All options by name, sorted, as plain `Option`s. */
+export const optionList: readonly (readonly [name: OptionName, option: Option])[] = (
+  Object.entries(options) as [OptionName, Option][]
+).sort(([a], [b]) => (a < b ? -1 : 1));

@@ -1,0 +1,166 @@
+/**
+ * What a person reads on stderr when a trace fails, and when it ends. Text only; nothing is written here.
+ *
+ * An error that somebody can act on is one line, then labelled facts. An error that only we can act on is a bug
+ * and shows its whole stack.
+ */
+import {
+  BtfError,
+  FilterSyntaxError,
+  KernelError,
+  RingBufferError,
+  UnsupportedError,
+  UsageError,
+  VerifierError,
+} from "../errors.ts";
+import { readVerifierLog } from "../sys/verifier_log.ts";
+
+/** 0 is success. */
+export const EXIT_FAILURE = 1, EXIT_USAGE = 2;
+
+export function exitStatusOf(error: unknown): number {
+  return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILURE;
+}
+
+/**
+ * ```
+ * error: Cannot load program "drop": bpf(BPF_PROG_LOAD): EACCES
+ *   verifier  1: (61) r0 = *(u32 *)(r6 +112): R6 invalid mem access 'scalar'
+ *   item      1: ldx r0, [r6 + sk_buff.len]
+ *   hint      r6 is a plain number to the verifier here; read through it with probeRead()
+ *             (3 more log lines with --debug)
+ * ```
+ *
+ * @param debug adds the verifier's whole log and every stack
+ * @returns lines, the last one ended too
+ */
+export function errorText(error: unknown, { debug = false }: { debug?: boolean } = {}): string {
+  const lines = isExpected(error) ? [`error: ${error.message}`, ...facts(error, debug)] : bug(error);
+  return `${lines.join("\n")}\n`;
+}
+
+/** Errors of ours, and of node:fs, which name a system call. */
+function isExpected(error: unknown): error is Error {
+  return error instanceof KernelError || error instanceof BtfError || error instanceof UsageError ||
+    error instanceof FilterSyntaxError || error instanceof UnsupportedError ||
+    error instanceof RingBufferError ||
+    (error instanceof Error && "syscall" in error && "code" in error);
+}
+
+function facts(error: Error, debug: boolean): string[] {
+  const lines: string[] = [];
+  if (error instanceof FilterSyntaxError) lines.push(...pointAt(error));
+  if (error instanceof VerifierError) lines.push(...verdict(error, debug));
+  lines.push(...causes(error));
+  if (error instanceof UsageError) lines.push(fact("hint", "pwru --help lists the options"));
+  else if ("hint" in error && typeof error.hint === "string") lines.push(fact("hint", error.hint));
+  if (error instanceof VerifierError && !debug) {
+    const hidden = readVerifierLog(error.log)?.hidden ?? 0;
+    if (hidden > 0) lines.push(fact("", `(${count(hidden, "more log line")} with --debug)`));
+  }
+  if (debug && error.stack !== undefined) lines.push(...indented("stack", stackOf(error)));
+  return lines;
+}
+
+/** The expression, and carets under the part that is wrong. */
+function pointAt({ source, offset, length }: FilterSyntaxError): string[] {
+  // Tabs and line ends would move the carets away from what they point at.
+  const line = source.replace(/\p{Cc}/gu, " ");
+  const before = Bun.stringWidth(line.slice(0, offset));
+  const width = Math.max(1, Bun.stringWidth(line.slice(offset, offset + length)));
+  return [fact("filter", line), fact("", `${" ".repeat(before)}${"^".repeat(width)}`)];
+}
+
+function verdict(error: VerifierError, debug: boolean): string[] {
+  const found = readVerifierLog(error.log);
+  return [
+    ...(debug
+      ? indented("verifier", error.log.trimEnd())
+      : found === undefined
+      ? []
+      : [fact("verifier", found.reason)]),
+    ...(error.item === undefined ? [] : [fact("item", error.item)]),
+  ];
+}
+
+/** What each wrapped error adds to the message around it. */
+function causes(error: Error): string[] {
+  const lines: string[] = [];
+  const seen = new Set<unknown>([error]);
+  let said = error.message;
+  for (let cause = error.cause; cause instanceof Error && !seen.has(cause); cause = cause.cause) {
+    seen.add(cause);
+    // node:fs repeats in words what a KernelError has said by name.
+    const repeats = error instanceof KernelError && "code" in cause && cause.code === error.code;
+    if (!repeats && !said.includes(cause.message)) lines.push(fact("cause", cause.message));
+    said = cause.message;
+  }
+  return lines;
+}
+
+function bug(error: unknown): string[] {
+  if (!(error instanceof Error)) return [`error: internal: ${String(error)}`];
+  return [
+    `error: internal: ${error.name}: ${error.message}`,
+    ...indented("stack", stackOf(error)),
+    ...causes(error),
+    fact("hint", "this is a bug in pwru; please report it with these lines"),
+  ];
+}
+
+/** The frames alone; the message is said already. */
+function stackOf(error: Error): string {
+  return (error.stack ?? "").split("\n").map((line) => line.trim()).filter((line) => line.startsWith("at "))
+    .join("\n");
+}
+
+const LABEL_WIDTH = 9;
+
+function fact(label: string, text: string): string {
+  return `  ${label.padEnd(LABEL_WIDTH)} ${text}`.trimEnd();
+}
+
+function indented(label: string, text: string): string[] {
+  return text.split("\n").map((line, index) => fact(index === 0 ? label : "", line));
+}
+
+/** What a run has to say for itself at the end. */
+export interface Summary {
+  readonly probes: "function" | "tracepoint";
+  readonly attached: number;
+  readonly found: number;
+  readonly shown: number;
+  /** events that came after the last line that was asked for */
+  readonly beyondLimit?: number;
+  /** events that found the ring buffer full */
+  readonly lost?: bigint;
+  /** packets that the filter could not read, once per function */
+  readonly unreadable?: bigint;
+  /** hits for which no program ran */
+  readonly missed?: bigint;
+}
+
+/**
+ * The closing line: what was watched, what was shown, and what was not.
+ *
+ * `Attached to 1462 of 1503 functions, showed 120 events, lost 70 in a full ring buffer (...); 3 packets ...`
+ */
+export function summaryText(summary: Summary): string {
+  const { probes, attached, found, shown, beyondLimit = 0, lost = 0n, unreadable = 0n, missed = 0n } =
+    summary;
+  const more = beyondLimit === 0 ? "" : `${beyondLimit} came after --output-limit-lines, `;
+  const parts = [
+    `Attached to ${attached} of ${count(found, probes)}, showed ${count(shown, "event")}, ${more}lost ${
+      lost === 0n ? "none" : `${lost} in a full ring buffer (a larger --ring-size rides out bursts)`
+    }`,
+    unreadable === 0n
+      ? ""
+      : `${count(unreadable, "time")} the filter could not read the packet and showed nothing`,
+    missed === 0n ? "" : `${count(missed, "hit")} not looked at, in probes that interrupted probes`,
+  ];
+  return `${parts.filter((part) => part !== "").join("; ")}\n`;
+}
+
+function count(number: number | bigint, thing: string): string {
+  return `${number} ${thing}${BigInt(number) === 1n ? "" : "s"}`;
+}

@@ -1,0 +1,121 @@
+/**
+ * tracefs as far as kprobe events need it: where it is, one command per write, the listing, two locks.
+ *
+ * Nothing is mounted and no setting of the machine is touched; where tracefs is missing we say what to do.
+ */
+import { constants, existsSync, openSync, readFileSync } from "node:fs";
+import { UnsupportedError } from "../errors.ts";
+import { scope } from "../sys/arena.ts";
+import { errnoName } from "../sys/errno.ts";
+import { flock, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, OwnedFd } from "../sys/fd.ts";
+import { trySyscall } from "../sys/ffi.ts";
+
+/** The mount point of today, and the one of kernels and distributions before it. */
+const mountPoints = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/** `probes` serialises changes to kprobe_events, `sweeper` lets one process at a time delete leftovers. */
+export type LockName = "probes" | "sweeper";
+export type LockMode = "shared" | "exclusive";
+
+/** What the backend and the sweeper ask of tracefs; tests put a model in its place. */
+export interface ProbeControl extends Disposable {
+  /** Gives one command to the kernel; the errno's name when it refused. */
+  write(command: string): string | undefined;
+  /** All probes of the machine, ours and other people's. */
+  listing(): string;
+  /** The number for perf_event_attr.config. */
+  eventId(group: string, event: string): number;
+  /** Tries to take a lock; false: someone else has it. It is ours until `unlock` or dispose. */
+  tryLock(name: LockName, mode: LockMode): boolean;
+  unlock(name: LockName): void;
+}
+
+/** Files of tracefs that flock(2) is used on; both are there whenever the first is. */
+const lockFiles: Readonly<Record<LockName, string>> = { probes: "kprobe_events", sweeper: "kprobe_profile" };
+
+/** The directory with `kprobe_events`. */
+export function findTracefs(exists: (path: string) => boolean = existsSync): string {
+  const found = mountPoints.find((directory) => exists(`${directory}/kprobe_events`));
+  if (found !== undefined) return found;
+  if (mountPoints.some((directory) => exists(`${directory}/trace`))) {
+    throw new UnsupportedError("Cannot define kprobe events: this kernel is built without them", {
+      hint: "CONFIG_KPROBE_EVENTS=y is missing",
+    });
+  }
+  throw new UnsupportedError("Cannot define kprobe events: tracefs is not mounted", {
+    hint: "mount -t tracefs tracefs /sys/kernel/tracing; in a container, give it that directory of the host",
+  });
+}
+
+/**
+ * Opens `kprobe_events` for adding. O_TRUNC would delete every probe of the machine, so neither it nor
+ * anything that implies it (`writeFile`) may ever be used here.
+ */
+function openForCommands(path: string): OwnedFd {
+  try {
+    return new OwnedFd(openSync(path, constants.O_WRONLY | constants.O_APPEND));
+  } catch (cause) {
+    const code = String((cause as { code?: unknown }).code);
+    throw new UnsupportedError(`Cannot define kprobe events: open ${path}: ${code}`, {
+      cause,
+      ...(hints[code] === undefined ? {} : { hint: hints[code] }),
+    });
+  }
+}
+
+const hints: Readonly<Record<string, string>> = {
+  EACCES: "root is needed",
+  EPERM: "root is needed, and a kernel that is not locked down (/sys/kernel/security/lockdown)",
+  EROFS: "tracefs is mounted read-only here; in a container, mount it writable",
+};
+
+class TracefsControl implements ProbeControl {
+  readonly #directory: string;
+  readonly #commands: OwnedFd;
+  readonly #locks: Partial<Record<LockName, OwnedFd>> = {};
+
+  constructor(directory: string) {
+    this.#directory = directory;
+    this.#commands = openForCommands(`${directory}/kprobe_events`);
+  }
+
+  write(command: string): string | undefined {
+    using memory = scope();
+    const text = memory.copy(new TextEncoder().encode(command));
+    const result = trySyscall("write", this.#commands.fd, text.address, text.bytes.length);
+    return result < 0 ? errnoName(-result) : undefined;
+  }
+
+  listing(): string {
+    return readFileSync(`${this.#directory}/kprobe_events`, "latin1");
+  }
+
+  eventId(group: string, event: string): number {
+    return Number(readFileSync(`${this.#directory}/events/${group}/${event}/id`, "latin1"));
+  }
+
+  tryLock(name: LockName, mode: LockMode): boolean {
+    const path = `${this.#directory}/${lockFiles[name]}`;
+    const { fd } = this.#locks[name] ??= new OwnedFd(openSync(path, constants.O_RDONLY));
+    return flock(fd, (mode === "shared" ? LOCK_SH : LOCK_EX) | LOCK_NB);
+  }
+
+  unlock(name: LockName): void {
+    const lock = this.#locks[name];
+    if (lock !== undefined) flock(lock.fd, LOCK_UN);
+  }
+
+  [Symbol.dispose](): void {
+    this.#commands[Symbol.dispose]();
+    for (const lock of Object.values(this.#locks)) lock[Symbol.dispose]();
+  }
+}
+
+/**
+ * Opens the machine's `kprobe_events`.
+ *
+ * @throws {UnsupportedError} it is missing or not for us to write; the hint says what would help
+ */
+export function openTracefs(): ProbeControl {
+  return new TracefsControl(findTracefs());
+}

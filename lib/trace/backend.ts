@@ -1,0 +1,50 @@
+/** What the three ways of probing have in common, for the session that uses one. */
+import type { ProgramSpec } from "../../asm/code.ts";
+import type { Program } from "../sys/program.ts";
+
+export type BackendName = "kprobe-multi" | "kprobe" | "tracepoint";
+
+/** A probe that could not be set. */
+export interface ProbeFailure {
+  readonly name: string;
+  /** errno's name */
+  readonly code: string;
+}
+
+export interface AttachProgress {
+  /** Stops at the next opportunity; what is attached stays so. */
+  readonly signal: AbortSignal;
+  /** The first events may flow: the reader can start. Called once, before `attach` resolves. */
+  readonly onLive: () => void;
+  readonly onProgress: (done: number, total: number) => void;
+}
+
+/** Probes of one kind, from the choice of functions to the end. */
+export interface ProbeBackend extends Disposable {
+  readonly name: BackendName;
+  /** functions or tracepoints that carry a packet and were asked for */
+  readonly found: number;
+  readonly attached: number;
+  readonly failures: readonly ProbeFailure[];
+  /** why a better way was not taken, or what is slower than it could be */
+  readonly remarks: readonly string[];
+  attach(progress: AttachProgress): Promise<void>;
+  /** The function or tracepoint that `packet_event.address` stands for. */
+  nameOf(address: bigint): string | undefined;
+  /** Hits that the kernel did not run our programs for, because one was already running on that CPU. */
+  missed(): bigint;
+  /** No event comes after this. */
+  close(): void;
+  /** Sees to what closed probes leave behind; `say` tells the user about work that holds up the exit. */
+  release(options: { say: (sentence: string) => void; signal: AbortSignal }): Promise<void>;
+}
+
+/** Loads a program with the session's maps. */
+export type Load = (spec: ProgramSpec) => Program;
+
+/** How often the kernel left these programs out because one of them was running on that CPU. Linux 5.12. */
+export function recursionMisses(programs: Iterable<Program>): bigint {
+  let sum = 0n;
+  for (const program of programs) sum += program.info().recursion_misses;
+  return sum;
+}

@@ -1,0 +1,138 @@
+/**
+ * kprobe-multi: all functions in one go, by address, modules included. Linux 5.18 with FPROBE.
+ *
+ * One link per argument position, each with a program that knows it. A single link would have to ask every
+ * hit for its attach cookie; closing a link takes up to 0.13 s (Linux 6.12, emulated), so five still let go
+ * within a second.
+ */
+import type { ProbeContext } from "../../../bpf-programs/registers.ts";
+import { kprobeMultiProgram, type TraceOptions } from "../../../bpf-programs/trace.ts";
+import type { KernelTypes } from "../../../asm/code.ts";
+import { UnsupportedError } from "../../errors.ts";
+import { attachKprobeMulti, attachKprobeMultiWherePossible, trialProgram } from "../../link/kprobe_multi.ts";
+import { symbolText } from "../../symbols/table.ts";
+import { isErrno } from "../../sys/ffi.ts";
+import { loadProgram, type Program } from "../../sys/program.ts";
+import {
+  type AttachProgress,
+  type Load,
+  type ProbeBackend,
+  type ProbeFailure,
+  recursionMisses,
+} from "../backend.ts";
+import type { Selection, TracedFunction } from "../functions.ts";
+
+/**
+ * Asks with an address that no function has: only a kernel without the feature says that it is that.
+ *
+ * @throws {UnsupportedError} this kernel has no kprobe-multi
+ */
+export function requireKprobeMulti(kernel: KernelTypes): void {
+  const hint = "--backend kprobe or --backend tracepoint may work";
+  if (kernel.enumerator("bpf_attach_type", "BPF_TRACE_KPROBE_MULTI") === undefined) {
+    throw new UnsupportedError("This kernel is older than kprobe-multi, which came with Linux 5.18", {
+      hint,
+    });
+  }
+  using program = loadProgram(trialProgram);
+  try {
+    using _link = attachKprobeMulti(program, { addresses: BigUint64Array.of(1n) });
+  } catch (error) {
+    if (isErrno(error, "EINVAL", "ENOENT", "ESRCH")) return;
+    if (!isErrno(error, "EOPNOTSUPP")) throw error;
+    throw new UnsupportedError("This kernel was built without kprobe-multi (CONFIG_FPROBE)", {
+      hint,
+      cause: error,
+    });
+  }
+}
+
+/** ENDBR (x86) or BTI (arm64) in front of ftrace's record: what bpf_get_func_ip gives begins there. */
+const LANDING_PAD_BYTES = 4n;
+
+/** Entry -> name. An entry that is a landing pad earlier than ftrace's record is known under both addresses. */
+function entryNames({ functions, recordAddresses }: Selection): Map<bigint, string> {
+  const names = new Map<bigint, string>();
+  for (const traced of functions) {
+    const name = symbolText(traced);
+    names.set(traced.address, name);
+    if (recordAddresses) names.set(traced.address - LANDING_PAD_BYTES, name);
+  }
+  return names;
+}
+
+export class KprobeMultiBackend implements ProbeBackend {
+  readonly name = "kprobe-multi";
+  readonly remarks: string[] = [];
+  readonly failures: ProbeFailure[] = [];
+  attached = 0;
+  readonly #functions: readonly TracedFunction[];
+  readonly #options: TraceOptions;
+  readonly #context: ProbeContext;
+  readonly #load: Load;
+  readonly #names: ReadonlyMap<bigint, string>;
+  readonly #programs: Program[] = [];
+  readonly #links: Disposable[] = [];
+  /** links of a program that does nothing, left from looking for addresses that the kernel refuses */
+  readonly #trials: Disposable[] = [];
+
+  constructor(
+    selection: Selection,
+    options: TraceOptions,
+    context: ProbeContext,
+    load: Load,
+  ) {
+    this.#functions = selection.functions;
+    this.#options = options;
+    this.#context = context;
+    this.#load = load;
+    this.#names = entryNames(selection);
+  }
+
+  get found(): number {
+    return this.#functions.length;
+  }
+
+  attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
+    let done = 0;
+    for (const argument of new Set(this.#functions.map((traced) => traced.argument))) {
+      if (signal.aborted) break;
+      const functions = this.#functions.filter((traced) => traced.argument === argument);
+      const program = this.#load(kprobeMultiProgram(this.#options, this.#context, argument));
+      this.#programs.push(program);
+      const attached = attachKprobeMultiWherePossible(program, {
+        addresses: BigUint64Array.from(functions, ({ address }) => address),
+      });
+      if (attached.link !== undefined) this.#links.push(attached.link);
+      this.#trials.push(...attached.trials);
+      this.attached += functions.length - attached.refused.length;
+      for (const index of attached.refused) {
+        this.failures.push({ name: symbolText(functions[index] as TracedFunction), code: "EINVAL" });
+      }
+      onProgress(done += functions.length, this.#functions.length);
+    }
+    onLive();
+    return Promise.resolve();
+  }
+
+  nameOf(address: bigint): string | undefined {
+    return this.#names.get(address);
+  }
+
+  missed(): bigint {
+    return recursionMisses(this.#programs);
+  }
+
+  close(): void {
+    for (const link of [...this.#links.splice(0), ...this.#trials.splice(0)]) link[Symbol.dispose]();
+  }
+
+  release(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+    for (const program of this.#programs.splice(0)) program[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,165 @@
+import { describe, expect, test } from "bun:test";
+import { errorText, exitStatusOf, type Summary, summaryText } from "../../lib/cli/report.ts";
+import {
+  BtfError,
+  FilterSyntaxError,
+  KernelError,
+  UnsupportedError,
+  UsageError,
+  VerifierError,
+} from "../../lib/errors.ts";
+
+const LOG = `0: R1=ctx() R10=fp0
+0: (b7) r6 = 0                        ; R6_w=0
+1: (61) r0 = *(u32 *)(r6 +112)
+R6 invalid mem access 'scalar'
+processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+`;
+const refused = new VerifierError(
+  "drop",
+  13,
+  "EACCES",
+  LOG,
+  "1: ldx r0, [r6 + sk_buff.len]",
+  "read it with probeRead()",
+);
+
+test.each<[name: string, error: unknown, lines: string[]]>([
+  ["usage", new UsageError('Unknown option "--x"'), [
+    'error: Unknown option "--x"',
+    "  hint      pwru --help lists the options",
+  ]],
+  [
+    "kernel",
+    new KernelError("bpf(BPF_MAP_CREATE)", 1, "EPERM", {
+      doing: 'Cannot make map "events"',
+      hint: "run as root",
+    }),
+    [
+      'error: Cannot make map "events": bpf(BPF_MAP_CREATE): EPERM',
+      "  hint      run as root",
+    ],
+  ],
+  ["verifier", refused, [
+    'error: Cannot load program "drop": bpf(BPF_PROG_LOAD): EACCES',
+    "  verifier  1: (61) r0 = *(u32 *)(r6 +112): R6 invalid mem access 'scalar'",
+    "  item      1: ldx r0, [r6 + sk_buff.len]",
+    "  hint      read it with probeRead()",
+    "            (3 more log lines with --debug)",
+  ]],
+  ["verifier without a log", new VerifierError("drop", 7, "E2BIG", ""), [
+    'error: Cannot load program "drop": bpf(BPF_PROG_LOAD): E2BIG',
+  ]],
+  ["filter", new FilterSyntaxError('Cannot parse filter: unexpected ")"', "tcp\tport )", 9, 1), [
+    'error: Cannot parse filter: unexpected ")"',
+    "  filter    tcp port )",
+    "                     ^",
+  ]],
+  [
+    "filter, more than one letter",
+    new FilterSyntaxError("Cannot parse filter: no such word", "tcp prot 80", 4, 4),
+    [
+      "error: Cannot parse filter: no such word",
+      "  filter    tcp prot 80",
+      "                ^^^^",
+    ],
+  ],
+  [
+    "filter, wide letters before",
+    new FilterSyntaxError("Cannot parse filter: no such host", "host 例 ]", 7, 1),
+    [
+      "error: Cannot parse filter: no such host",
+      "  filter    host 例 ]",
+      "                    ^",
+    ],
+  ],
+  ["filter ends too early", new FilterSyntaxError("Cannot parse filter: it ends here", "tcp and", 7, 0), [
+    "error: Cannot parse filter: it ends here",
+    "  filter    tcp and",
+    "                   ^",
+  ]],
+  [
+    "causes",
+    new UnsupportedError("Cannot read kernel types", {
+      hint: "install a kernel with CONFIG_DEBUG_INFO_BTF",
+      cause: new BtfError("Cannot parse BTF: bad magic", { cause: new Error("EIO") }),
+    }),
+    [
+      "error: Cannot read kernel types",
+      "  cause     Cannot parse BTF: bad magic",
+      "  cause     EIO",
+      "  hint      install a kernel with CONFIG_DEBUG_INFO_BTF",
+    ],
+  ],
+  [
+    "a cause that says the same",
+    new KernelError("open", 2, "ENOENT", {
+      cause: Object.assign(new Error("no such file"), { code: "ENOENT" }),
+    }),
+    ["error: open: ENOENT"],
+  ],
+  [
+    "node:fs",
+    Object.assign(new Error("ENOENT: no such file or directory, open '/x'"), {
+      code: "ENOENT",
+      syscall: "open",
+    }),
+    ["error: ENOENT: no such file or directory, open '/x'"],
+  ],
+  ["not even an error", "oops", ["error: internal: oops"]],
+])("%s", (_, error, lines) => {
+  expect(errorText(error)).toBe(`${lines.join("\n")}\n`);
+});
+
+describe("debugging", () => {
+  test("the verifier's whole log", () => {
+    const text = errorText(refused, { debug: true });
+    expect(text).toContain("  verifier  0: R1=ctx() R10=fp0\n            0: (b7) r6 = 0");
+    expect(text).not.toContain("more log line");
+    expect(text).toMatch(/\n {2}stack {5}at .*\n/);
+  });
+
+  test("a bug shows its stack without being asked", () => {
+    const text = errorText(new TypeError("x is undefined"));
+    expect(text).toMatch(/^error: internal: TypeError: x is undefined\n {2}stack {5}at /);
+    expect(text).toEndWith("  hint      this is a bug in pwru; please report it with these lines\n");
+  });
+
+  test("errors that cause each other end", () => {
+    const one = new UnsupportedError("one"), two = new Error("two", { cause: one });
+    one.cause = two;
+    expect(errorText(one)).toBe("error: one\n  cause     two\n");
+  });
+});
+
+test("exit status", () => {
+  expect(exitStatusOf(new UsageError("x"))).toBe(2);
+  expect(exitStatusOf(new KernelError("bpf", 1, "EPERM"))).toBe(1);
+  expect(exitStatusOf(undefined)).toBe(1);
+});
+
+test.each<[Partial<Summary>, string]>([
+  [{}, "Attached to 1462 of 1503 functions, showed 120 events, lost none\n"],
+  [{ shown: 1, lost: 0n }, "Attached to 1462 of 1503 functions, showed 1 event, lost none\n"],
+  [
+    { probes: "tracepoint", attached: 1, found: 1 },
+    "Attached to 1 of 1 tracepoint, showed 120 events, lost none\n",
+  ],
+  [
+    { missed: 2n, unreadable: 1n },
+    "Attached to 1462 of 1503 functions, showed 120 events, lost none; " +
+    "1 time the filter could not read the packet and showed nothing; " +
+    "2 hits not looked at, in probes that interrupted probes\n",
+  ],
+  [
+    { lost: 70n },
+    "Attached to 1462 of 1503 functions, showed 120 events, " +
+    "lost 70 in a full ring buffer (a larger --ring-size rides out bursts)\n",
+  ],
+  [
+    { beyondLimit: 7 },
+    "Attached to 1462 of 1503 functions, showed 120 events, 7 came after --output-limit-lines, lost none\n",
+  ],
+])("summary %#", (changes, text) => {
+  expect(summaryText({ probes: "function", attached: 1462, found: 1503, shown: 120, ...changes })).toBe(text);
+});

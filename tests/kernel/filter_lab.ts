@@ -1,0 +1,246 @@
+/**
+ * Runs translated filters in the kernel on packets of our choice.
+ *
+ * The packets lie in the values of array maps, whose kernel addresses a program tells us. A filter becomes the
+ * callback of bpf_loop (Linux 5.17) in a raw_tracepoint program: one BPF_PROG_TEST_RUN takes it over all
+ * packets, and reads memory exactly as a tracing program does.
+ */
+import type { CbpfInsn } from "../../asm/cbpf.ts";
+import { cbpfToEbpf } from "../../asm/cbpf_to_ebpf.ts";
+import { type Code, type KernelTypes, label, type MapSpec } from "../../asm/code.ts";
+import { withoutDeadCode } from "../../asm/dead_code.ts";
+import {
+  add,
+  at,
+  call,
+  fp,
+  ja,
+  jge,
+  ldFunction,
+  ldMapValue,
+  ldx,
+  mov,
+  mul,
+  r1,
+  r2,
+  r3,
+  r4,
+  r6,
+  r7,
+  r8,
+  r9,
+  ret,
+  stx,
+} from "../../asm/insn.ts";
+import { u64, u8 } from "../../asm/layout.ts";
+import { BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../asm/uapi.ts";
+import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/memory_access.ts";
+import { Maps } from "../../lib/maps/maps.ts";
+import { bpfProgTestRun } from "../../lib/sys/bpf.ts";
+import { pageSize } from "../../lib/sys/ffi.ts";
+import { loadProgram, type Program } from "../../lib/sys/program.ts";
+
+/** What a filter says of a packet. */
+export const NO_MATCH = 0, MATCH = 1, UNREADABLE = 2;
+
+/** Stack for the copy that bulk access makes. */
+export const COPY_BYTES = 104;
+
+/** Behind each packet there is as much room as skb_shared_info takes behind a packet's buffer. */
+const ROOM = 512;
+/** Fills that room: what a filter must not see. */
+const JUNK = 0xa5;
+/** Stands where no verdict has been written. */
+const NO_VERDICT = 0xff;
+/** Address, length and wire length of a packet, 8 bytes each. */
+const ROW_BYTES = 24;
+
+export interface LabPacket {
+  readonly bytes: Uint8Array;
+  readonly wireLength: number;
+}
+
+export interface LabOptions {
+  /**
+   * Each packet ends where its memory ends: the next byte cannot be read. Takes a map per packet, since an
+   * array that can be mapped fills whole pages and vmalloc leaves a page unmapped behind it.
+   */
+  readonly atMemoryEnd?: boolean;
+}
+
+/** Packets in kernel memory. */
+export class PacketMemory implements Disposable {
+  readonly count: number;
+  readonly #maps = new Maps();
+  readonly #rows: MapSpec;
+  readonly #verdicts: MapSpec;
+
+  constructor(packets: readonly LabPacket[], { atMemoryEnd = false }: LabOptions = {}) {
+    this.count = packets.length;
+    this.#rows = array("rows", Math.max(1, packets.length) * ROW_BYTES);
+    this.#verdicts = array("verdicts", Math.max(1, packets.length));
+    const places = atMemoryEnd
+      ? packets.map(({ bytes }) => this.#beforeTheEnd(bytes))
+      : this.#sideBySide(packets);
+    const rows = new BigUint64Array(Math.max(1, packets.length) * 3);
+    for (const [index, { bytes, wireLength }] of packets.entries()) {
+      rows.set([places[index] as bigint, BigInt(bytes.length), BigInt(wireLength)], index * 3);
+    }
+    this.#maps.get(this.#rows).update(0, new Uint8Array(rows.buffer));
+  }
+
+  /** Loads `insns`, to be run over these packets. @throws {VerifierError} the kernel refuses the translation */
+  load(insns: readonly CbpfInsn[], access: MemoryAccess): Program {
+    const each = label("each"), next = label("next"), verdict = label("verdict");
+    const code: Code = [
+      mov(r1, this.count),
+      ldFunction(r2, each),
+      mov(r3, 0),
+      mov(r4, 0),
+      call("bpf_loop"),
+      ret(0),
+
+      each, // r1 = index of the packet
+      stx(at(fp, -16, u64), r1),
+      jge(r1, this.count, next),
+      ldMapValue(r2, this.#rows),
+      mul(r1, ROW_BYTES),
+      add(r2, r1),
+      ldx(r9, at(r2, 0, u64)),
+      ldx(r6, at(r2, 8, u64)),
+      ldx(r7, at(r2, 16, u64)),
+      stx(at(fp, -8, u64), r7),
+      filterFragment(insns, access, (value) => [mov(r1, value), ja(verdict)]),
+      verdict, // r1 = what it says
+      ldx(r2, at(fp, -16, u64)),
+      jge(r2, this.count, next),
+      ldMapValue(r3, this.#verdicts),
+      add(r3, r2),
+      stx(at(r3, 0, u8), r1),
+      next,
+      ret(0),
+    ];
+    return loadProgram({
+      name: "filter",
+      type: BPF_PROG_TYPE_RAW_TRACEPOINT,
+      license: "GPL",
+      code: withoutDeadCode(code),
+      functions: [{ name: "main", parameters: 1 }, { name: "each", parameters: 2, entry: each }],
+    }, { maps: this.#maps });
+  }
+
+  /** The verdicts of a program that was loaded here, one byte per packet; valid until the next call. */
+  verdicts(program: Program): Uint8Array {
+    const map = this.#maps.get(this.#verdicts);
+    map.update(0, new Uint8Array(Math.max(1, this.count)).fill(NO_VERDICT));
+    bpfProgTestRun(program.fd);
+    const { buffer, byteOffset } = map.lookup(0) as DataView;
+    return new Uint8Array(buffer, byteOffset, this.count);
+  }
+
+  /** Loads `insns`, runs them over all packets, and lets go of them. */
+  sweep(insns: readonly CbpfInsn[], access: MemoryAccess): Uint8Array {
+    using program = this.load(insns, access);
+    return this.verdicts(program);
+  }
+
+  [Symbol.dispose](): void {
+    this.#maps[Symbol.dispose]();
+  }
+
+  #sideBySide(packets: readonly LabPacket[]): bigint[] {
+    const offsets: number[] = [];
+    let size = 8;
+    for (const { bytes } of packets) {
+      offsets.push(size);
+      size += bytes.length + ROOM;
+    }
+    const spec = array("packets", size), value = new Uint8Array(size).fill(JUNK), base = this.#address(spec);
+    for (const [index, { bytes }] of packets.entries()) value.set(bytes, offsets[index] as number);
+    this.#maps.get(spec).update(0, value);
+    return offsets.map((offset) => base + BigInt(offset));
+  }
+
+  #beforeTheEnd(bytes: Uint8Array): bigint {
+    const size = Math.max(1, Math.ceil(bytes.length / pageSize)) * pageSize, offset = size - bytes.length;
+    const spec = array("packet", size, BPF_F_MMAPABLE), base = this.#address(spec);
+    const value = new Uint8Array(size).fill(JUNK);
+    value.set(bytes, offset);
+    this.#maps.get(spec).update(0, value);
+    return base + BigInt(offset);
+  }
+
+  /** Where the kernel keeps the value. Its first bytes are lost: a program stores the address there. */
+  #address(spec: MapSpec): bigint {
+    const map = this.#maps.get(spec);
+    using teller = loadProgram({
+      name: "address",
+      type: BPF_PROG_TYPE_RAW_TRACEPOINT,
+      license: "GPL",
+      code: [ldMapValue(r1, spec), stx(at(r1, u64), r1), ret(0)],
+    }, { maps: this.#maps });
+    bpfProgTestRun(teller.fd);
+    return map.lookup(0)?.getBigUint64(0, true) ?? 0n;
+  }
+}
+
+function array(name: string, valueSize: number, flags = 0): MapSpec {
+  return { name, type: BPF_MAP_TYPE_ARRAY, keySize: 4, valueSize, maxEntries: 1, flags };
+}
+
+/** A filter with the stack of the real programs: r9 the packet, r6 its length, the wire length at fp - 8. */
+function filterFragment(
+  insns: readonly CbpfInsn[],
+  access: MemoryAccess,
+  say: (verdict: number) => Code,
+): Code {
+  const match = label("match"), noMatch = label("no_match"), unreadable = label("unreadable");
+  return [
+    cbpfToEbpf(insns, {
+      access: access.packet({ base: r9, spill: -32, stack: -424, stackBytes: COPY_BYTES, unreadable }),
+      a: r7,
+      x: r8,
+      length: r6,
+      wireLength: (dst) => ldx(dst, at(fp, -8, u64)),
+      scratch: -112,
+      match,
+      noMatch,
+    }),
+    noMatch,
+    say(NO_MATCH),
+    match,
+    say(MATCH),
+    unreadable,
+    say(UNREADABLE),
+  ];
+}
+
+/** Every way of reading memory that `kernel` has. */
+export function memoryAccesses(kernel: KernelTypes): readonly (readonly [name: string, MemoryAccess])[] {
+  const hasVoid = kernel.enumerator("bpf_features", "BPF_FEAT_RDONLY_CAST_TO_VOID") !== undefined;
+  // A kernel with both forms prefers the cast to void; hidden, it takes the other.
+  const withoutVoid: KernelTypes = {
+    ...delegate(kernel),
+    enumerator: (enumName, name) =>
+      name === "BPF_FEAT_RDONLY_CAST_TO_VOID" ? undefined : kernel.enumerator(enumName, name),
+  };
+  const structCast = directAccess(withoutVoid), voidCast = hasVoid ? directAccess(kernel) : undefined;
+  return [
+    ...(voidCast === undefined ? [] : [["cast to void", voidCast] as const]),
+    ...(structCast === undefined ? [] : [["cast to a struct", structCast] as const]),
+    ["bulk", bulkAccess()],
+  ];
+}
+
+/** The methods of `kernel` as a plain object, to be spread. */
+function delegate(kernel: KernelTypes): KernelTypes {
+  return {
+    field: (struct, path) => kernel.field(struct, path),
+    bitField: (struct, path) => kernel.bitField(struct, path),
+    has: (struct, path) => kernel.has(struct, path),
+    structId: (name) => kernel.structId(name),
+    functionId: (name) => kernel.functionId(name),
+    enumerator: (enumName, name) => kernel.enumerator(enumName, name),
+    byteArrayStruct: (minBytes) => kernel.byteArrayStruct(minBytes),
+  };
+}

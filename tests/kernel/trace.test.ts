@@ -1,0 +1,245 @@
+/** The tracer on this very kernel, by tracepoints: what they show, and that nothing gets lost unsaid. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  bpfObjGetInfoByFd,
+  bpfProgGetFdById,
+  bpfProgGetNextId,
+  bpfProgInfo,
+  infoName,
+} from "../../lib/sys/bpf.ts";
+import { OwnedFd } from "../../lib/sys/fd.ts";
+import type { TraceLine } from "../vm/lines.ts";
+import { isAtLeast, isRoot } from "./requires.ts";
+import { sh, traceWhile, VethPair } from "./tracer.ts";
+
+setDefaultTimeout(60_000); // a busy machine is no failure
+
+/** Sends `count` datagrams of `bytes` bytes as fast as it can. */
+function flood(address: string, port: number, count: number, bytes: number): string {
+  return `const s = await Bun.udpSocket({}); const d = new Uint8Array(${bytes});
+    for (let i = 0; i < ${count}; i++) { try { while (!s.send(d, ${port}, "${address}")) await Bun.sleep(0); } catch { /* nobody listens */ } } s.close();`;
+}
+
+function ourPrograms(): string[] {
+  const names: string[] = [];
+  for (let id = bpfProgGetNextId(0); id !== undefined; id = bpfProgGetNextId(id)) {
+    const fd = bpfProgGetFdById(id);
+    if (fd === undefined) continue;
+    using program = new OwnedFd(fd);
+    names.push(infoName(bpfObjGetInfoByFd(program.fd, bpfProgInfo).name));
+  }
+  return names.filter((name) => /^(tp_|kprobe_skb|multi_skb)/.test(name));
+}
+
+describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Linux 5.8)", () => {
+  test("a ping over veth, in both namespaces", async () => {
+    using pair = new VethPair("ping");
+    sh(`ip netns exec ${pair.a} ping -c1 -W2 10.77.0.2`); // resolves the neighbour
+    const { lines, stderr, status } = await traceWhile(
+      ["--backend", "tracepoint", "icmp and host 10.77.0.2"],
+      () => void sh(`ip netns exec ${pair.a} ping -c1 -W2 10.77.0.2`),
+    );
+    expect(status).toBe(0);
+    const first = lines.find(({ func }) => func === "net_dev_queue");
+    const request = lines.slice(lines.indexOf(first as TraceLine)).filter(({ skb }) => skb === first?.skb);
+    expect(first?.tuple).toBe("10.77.0.1:0->10.77.0.2:0(icmp)");
+    const sender = pair.inode(pair.a), receiver = pair.inode(pair.b);
+    const path = request.map(({ func, netns }) => [func, netns]);
+    expect(path.slice(0, 5)).toEqual([
+      ["net_dev_queue", sender],
+      ["net_dev_start_xmit", sender],
+      ["netif_rx_entry", receiver],
+      ["netif_rx", receiver],
+      ["netif_receive_skb", receiver],
+    ]);
+    expect(request.map(({ len }) => len).slice(0, 5)).toEqual([98, 98, 84, 84, 84]);
+    expect(request.every(({ iface }) => iface === "eth0" || iface === "")).toBe(true);
+    const reply = lines.filter(({ tuple }) => tuple === "10.77.0.2:0->10.77.0.1:0(icmp)");
+    expect(new Set(reply.map(({ netns }) => netns))).toContain(sender);
+    expect(stderr).toMatch(/Attached to (\d+) of \1 tracepoints, showed \d+ events, lost none\n$/);
+  });
+
+  test("a datagram for a closed port is dropped with its reason and place", async () => {
+    using pair = new VethPair("drop");
+    const { lines } = await traceWhile(
+      ["--backend", "tracepoint", "udp and dst port 4077"],
+      () => void sh(`ip netns exec ${pair.a} bash -c 'echo hello > /dev/udp/10.77.0.2/4077'`),
+    );
+    const drops = lines.filter(({ reason }) => reason !== undefined);
+    expect(drops.map(({ func, reason, netns }) => ({ func, reason, netns }))).toEqual([
+      { func: "kfree_skb", reason: "NO_SOCKET", netns: pair.inode(pair.b) },
+    ]);
+    expect(lines.at(-1)).toBe(drops[0] as typeof lines[number]);
+    expect(lines.every(({ tuple }) => /^10\.77\.0\.1:\d+->10\.77\.0\.2:4077\(udp\)$/.test(tuple ?? ""))).toBe(
+      true,
+    );
+  });
+
+  test("--filter-func chooses among tracepoints", async () => {
+    const { lines, stderr } = await traceWhile(
+      ["--backend", "tracepoint", "--filter-func", "net_dev_.*", "icmp"],
+      () => void sh("ping -c1 127.0.0.1"),
+    );
+    expect(new Set(lines.map(({ func }) => func))).toEqual(new Set(["net_dev_queue", "net_dev_start_xmit"]));
+    expect(stderr).toContain("Attached to 2 of 2 tracepoints");
+  });
+
+  test("filters by namespace, interface and mark, each against traffic that must not show", async () => {
+    using pair = new VethPair("filter");
+    const ping = () => void sh(`ip netns exec ${pair.a} ping -c1 -W2 10.77.0.2; ping -c1 127.0.0.1`);
+    const inA = await traceWhile(["--backend", "tracepoint", "--filter-netns", pair.a, "icmp"], ping);
+    expect(new Set(inA.lines.map(({ netns }) => netns))).toEqual(new Set([pair.inode(pair.a)]));
+    const onEth0 = await traceWhile(
+      [
+        "--backend",
+        "tracepoint",
+        "--filter-netns",
+        `/run/netns/${pair.b}`,
+        "--filter-ifname",
+        "eth0",
+        "icmp",
+      ],
+      ping,
+    );
+    expect(new Set(onEth0.lines.map(({ netns, iface }) => `${netns} ${iface}`)))
+      .toEqual(new Set([`${pair.inode(pair.b)} eth0`]));
+    const marked = await traceWhile(
+      ["--backend", "tracepoint", "--filter-mark", "0x40/0xf0"],
+      () => void sh(`ip netns exec ${pair.a} bash -c 'ping -m 31 -c1 10.77.0.2; ping -m 74 -c1 10.77.0.2'`),
+    );
+    expect(new Set(marked.lines.map(({ mark }) => mark))).toEqual(new Set([0x4a]));
+  });
+
+  test("with a ring of 64 KiB, printed and lost add up to what the programs counted", async () => {
+    using pair = new VethPair("flood");
+    const { lines, stderr } = await traceWhile(
+      ["--backend", "tracepoint", "--ring-size", "64K", "--debug", "udp and dst port 4078"],
+      () => {
+        const sent = Bun.spawnSync([
+          "ip",
+          "netns",
+          "exec",
+          pair.a,
+          process.execPath,
+          "-e",
+          flood("10.77.0.2", 4078, 50_000, 64),
+        ]);
+        expect(sent.stderr.toString()).toBe("");
+      },
+    );
+    const matched = Number(/matched=(\d+)/.exec(stderr)?.[1]), lost = Number(/ lost=(\d+)/.exec(stderr)?.[1]);
+    expect(matched).toBeGreaterThan(200_000);
+    expect(lost).toBeGreaterThan(0);
+    expect(lines.length + lost).toBe(matched);
+    expect(stderr).toContain(`showed ${lines.length} events, lost ${lost} in a full ring buffer`);
+  }, 60_000);
+
+  test("--output-limit-lines ends it after exactly so many events", async () => {
+    const { lines, status, stderr } = await traceWhile(
+      ["--backend", "tracepoint", "--output-limit-lines", "3", "icmp"],
+      () => void sh("ping -c3 -i0.2 127.0.0.1"),
+    );
+    expect([lines.length, status]).toEqual([3, 0]);
+    expect(stderr).toContain("Printed events, exiting program..");
+  });
+
+  test("a reader that goes away ends it quietly, and nothing stays behind", () => {
+    const shell = Bun.spawnSync([
+      "bash",
+      "-c",
+      `
+      ( sleep 2; for i in 1 2 3 4 5 6; do ping -c1 127.0.0.1; sleep 0.2; done ) > /dev/null &
+      set -o pipefail
+      "$BUN" main.ts --backend tracepoint icmp 2> /dev/null | head -3
+      echo "status \${PIPESTATUS[0]}"
+      wait
+    `,
+    ], { env: { ...process.env, BUN: process.execPath }, cwd: `${import.meta.dir}/../..` });
+    const printed = shell.stdout.toString().trimEnd().split("\n");
+    expect(printed.length).toBe(4);
+    expect(printed[3]).toBe("status 0");
+    expect(ourPrograms()).toEqual([]);
+  }, 30_000);
+
+  test.each(["SIGTERM", "SIGHUP", "SIGKILL"] as const)("%s leaves no program behind", async (signal) => {
+    const tracer = Bun.spawn([process.execPath, "main.ts", "--backend", "tracepoint", "icmp"], {
+      cwd: `${import.meta.dir}/../..`,
+      stdout: "ignore",
+      stderr: "ignore",
+    });
+    for (let i = 0; i < 300 && ourPrograms().length < 20; i++) await Bun.sleep(20);
+    expect(ourPrograms().length).toBeGreaterThanOrEqual(20);
+    tracer.kill(signal);
+    await tracer.exited;
+    for (let i = 0; i < 100 && ourPrograms().length > 0; i++) await Bun.sleep(20);
+    expect(ourPrograms()).toEqual([]);
+    expect(tracer.exitCode).toBe(signal === "SIGKILL" ? null : 0);
+  }, 20_000);
+});
+
+describe.skipIf(!isRoot)("refusals (as root)", () => {
+  const refuse = (words: string[]) => {
+    const { exitCode, stderr, stdout } = Bun.spawnSync([process.execPath, "main.ts", ...words], {
+      cwd: `${import.meta.dir}/../..`,
+    });
+    expect(stdout.toString()).toBe("");
+    return { status: exitCode, text: stderr.toString() };
+  };
+
+  test.each<[words: string[], status: number, text: string]>([
+    [
+      ["--filter-nets", "x"],
+      2,
+      'error: Unknown option "--filter-nets": did you mean --filter-netns?\n  hint      pwru --help lists the options\n',
+    ],
+    [
+      ["udp and port 53 53"],
+      1,
+      "error: can't parse filter expression: syntax error\n  filter    udp and port 53 53\n                            ^^\n",
+    ],
+    [
+      ["--filter-netns", "/proc/self/status"],
+      2,
+      'error: Cannot open "/proc/self/status" as a network namespace: ioctl(NS_GET_NSTYPE): ENOTTY\n' +
+      "  hint      pwru --help lists the options\n",
+    ],
+    [
+      ["--filter-netns", "inode:1", "--filter-ifname", "lo"],
+      2,
+      'error: Cannot look up "lo": --filter-ifname needs a namespace\'s path or name, not its inode number\n' +
+      "  hint      pwru --help lists the options\n",
+    ],
+    [
+      ["--kernel-btf", "/no/such"],
+      2,
+      'error: Cannot read "/no/such": ENOENT\n  hint      pwru --help lists the options\n',
+    ],
+    [
+      ["--kernel-btf", "/etc/passwd"],
+      1,
+      "",
+    ],
+  ])("%p", (words, status, text) => {
+    const refused = refuse(words);
+    if (text !== "") expect(refused.text).toBe(text);
+    expect(refused.status).toBe(status);
+  });
+
+  test("without capabilities it names them", () => {
+    const { exitCode, stderr } = Bun.spawnSync([
+      "setpriv",
+      "--bounding-set=-all",
+      "--inh-caps=-all",
+      "--reuid=65534",
+      "--clear-groups",
+      process.execPath,
+      `${import.meta.dir}/../../main.ts`,
+      "icmp",
+    ], { cwd: "/" });
+    expect(stderr.toString()).toBe(
+      "error: Cannot trace packets: this process lacks CAP_BPF to load programs, CAP_PERFMON to attach them to kernel functions\n" +
+        "  hint      run it as root, for example with sudo; Linux before 5.8 wants CAP_SYS_ADMIN\n",
+    );
+    expect(exitCode).toBe(1);
+  });
+});

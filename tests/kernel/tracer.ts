@@ -1,0 +1,88 @@
+/** Runs the tracer as a user does, on this machine, and reads what it printed. */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseLines, type TraceLine } from "../vm/lines.ts";
+
+const root = join(import.meta.dir, "../..");
+
+export interface RawTrace {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly status: number;
+}
+
+export interface Trace extends RawTrace {
+  readonly lines: readonly TraceLine[];
+}
+
+/** Starts the tracer with `words`; once it is ready, `traffic` runs, then SIGINT ends it. */
+export async function traceWhile(
+  words: readonly string[],
+  traffic: () => void | Promise<void>,
+): Promise<Trace> {
+  const trace = await rawTraceWhile(words, traffic);
+  return { ...trace, lines: trace.stdout === "" ? [] : parseLines(trace.stdout) };
+}
+
+/** The same, for output that is no text in columns. */
+export async function rawTraceWhile(
+  words: readonly string[],
+  traffic: () => void | Promise<void>,
+): Promise<RawTrace> {
+  const directory = mkdtempSync(join(tmpdir(), "pwru-test-")), ready = join(directory, "ready");
+  const tracer = Bun.spawn([process.execPath, join(root, "main.ts"), "--ready-file", ready, ...words], {
+    stdin: "ignore",
+    stdout: Bun.file(join(directory, "out")),
+    stderr: Bun.file(join(directory, "err")),
+  });
+  try {
+    while (!existsSync(ready) && tracer.exitCode === null) await Bun.sleep(10);
+    if (tracer.exitCode === null) {
+      await traffic();
+      await Bun.sleep(200);
+      tracer.kill("SIGINT");
+    }
+    const status = await tracer.exited;
+    const stdout = readFileSync(join(directory, "out"), "utf8"),
+      stderr = readFileSync(join(directory, "err"), "utf8");
+    return { stdout, stderr, status };
+  } finally {
+    tracer.kill("SIGKILL");
+    rmSync(directory, { recursive: true });
+  }
+}
+
+/** Runs a command to its end. @throws its stderr */
+export function sh(command: string, { mayFail = false }: { mayFail?: boolean } = {}): string {
+  const { success, stdout, stderr } = Bun.spawnSync(["bash", "-ec", command]);
+  if (!success && !mayFail) throw new Error(`${command}: ${stderr.toString()}`);
+  return stdout.toString();
+}
+
+/** Two namespaces, `a` (10.77.0.1) and `b` (10.77.0.2), joined by a veth pair named eth0 on both sides. */
+export class VethPair implements Disposable {
+  readonly a: string;
+  readonly b: string;
+
+  constructor(tag: string) {
+    this.a = `pwru-${tag}-a`;
+    this.b = `pwru-${tag}-b`;
+    this[Symbol.dispose]();
+    sh(`
+      ip netns add ${this.a}; ip netns add ${this.b}
+      ip -n ${this.a} link add eth0 type veth peer name eth0 netns ${this.b}
+      ip -n ${this.a} addr add 10.77.0.1/24 dev eth0; ip -n ${this.b} addr add 10.77.0.2/24 dev eth0
+      for n in ${this.a} ${this.b}; do ip -n $n link set lo up; ip -n $n link set eth0 up; done
+    `);
+  }
+
+  /** inode number of a side's namespace */
+  inode(side: string): number {
+    return Number(sh(`stat -Lc %i /run/netns/${side}`));
+  }
+
+  [Symbol.dispose](): void {
+    sh(`ip netns del ${this.a}; ip netns del ${this.b}`, { mayFail: true });
+  }
+}

@@ -1,0 +1,319 @@
+import { describe, expect, test } from "bun:test";
+import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
+import { TextPrinter } from "../../lib/output/text.ts";
+import { MemorySink } from "../../lib/output/writer.ts";
+import { record, type RecordValues } from "./records.ts";
+
+const names: Names = {
+  probe: (address) =>
+    new Map([
+      [0xffffffff81000000n, "ip_output"],
+      [0xffffffff81000010n, "sk_skb_reason_drop"],
+      [0xffffffff81000020n, "kfree_skb_reason"],
+      [0xffffffffc1000000n, "vxlan_rcv[vxlan]"],
+      [0xfffffffec1000000n, "same_low_word"],
+      [1n, "kfree_skb"],
+      [2n, "netif_receive_skb"],
+    ]).get(address),
+  place: (address) => address === 0xffffffff81234567n ? "tcp_v4_rcv+0x1a" : undefined,
+  dropReasons: new Map([
+    [0, "SKB_NOT_DROPPED_YET"],
+    [8, "SKB_DROP_REASON_NETFILTER_DROP"],
+    [0x30001, "OVS_DROP_LAST_ACTION"],
+  ]),
+};
+const interfaces: InterfaceNames = {
+  nameOf: (netns, ifindex) => netns === 4026531840 && ifindex === 2 ? "eth0" : undefined,
+  generation: 0,
+};
+
+interface Setting {
+  options?: Partial<PrintOptions>;
+  names?: Partial<Names>;
+  interfaces?: InterfaceNames;
+  netnsNames?: NetnsNames;
+}
+
+function printed(records: RecordValues[], setting: Setting = {}): string[] {
+  const sink = new MemorySink();
+  const options: PrintOptions = {
+    outputMeta: true,
+    outputTuple: true,
+    outputTcpFlags: false,
+    outputNetnsNames: false,
+    netnsNamesMaxLength: 16,
+    timestamp: "none",
+    tracepoints: false,
+    // Such that the example's event happens at 2026-08-21 10:15:30.123456789 UTC.
+    bootOffsetNs: BigInt(Date.UTC(2026, 7, 21, 10, 15, 30)) * 1_000_000n + 123_456_789n - 45_557_282_884_169n,
+    ...setting.options,
+  };
+  const printer = new TextPrinter(
+    sink,
+    options,
+    { ...names, ...setting.names },
+    setting.interfaces ?? interfaces,
+    setting.netnsNames,
+  );
+  printer.header();
+  for (const values of records) printer.print(record(values), 0);
+  expect(printer.printed).toBe(records.length);
+  return sink.take().trimEnd().split("\n");
+}
+
+/** The one line of a record, without meta and tuple. */
+function shortLine(values: RecordValues, setting: Setting = {}): string {
+  const options = { outputMeta: false, outputTuple: false, ...setting.options };
+  return printed([values], { ...setting, options })[1]!;
+}
+
+describe("pwru's lines", () => {
+  test("by default", () => {
+    expect(printed([{}, { address: 0xffffffff81000010n, argument3: 8n }])).toEqual([
+      "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  MTU   LEN   TUPLE FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60    10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60    10.0.2.15:40718->1.0.0.1:8080(tcp) sk_skb_reason_drop(SKB_DROP_REASON_NETFILTER_DROP)",
+    ]);
+  });
+
+  test("--timestamp absolute", () => {
+    expect(printed([{}], { options: { timestamp: "absolute" } })).toEqual([
+      "TIME                    SKB                CPU PROCESS          TIMESTAMP        NETNS      MARK/x        IFACE       PROTO  MTU   LEN   TUPLE FUNC",
+      "2026-08-21T10:15:30.123 0xffff8880052a4e00 1   ~/bin/curl:12345 45557282884169   4026531840 0             eth0:2      0x0800 1500  60    10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+    ]);
+  });
+
+  test("--timestamp relative --output-meta=false --output-tuple=false", () => {
+    const options = { timestamp: "relative", outputMeta: false, outputTuple: false } as const;
+    const later = { timestamp: 45557282884169n + 1830n };
+    expect(printed([{}, { skb: 0n, ...later }, later, {}], { options })).toEqual([
+      "SKB                CPU PROCESS          TIMESTAMP        FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 0                ip_output",
+      "0x0                1   ~/bin/curl:12345 0                ip_output",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 1830             ip_output",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 -1830            ip_output",
+    ]);
+  });
+
+  test("--output-netns-names", () => {
+    const options = { outputNetnsNames: true };
+    expect(printed([{}], { options, netnsNames: { nameOf: () => "blue", generation: 0 } })).toEqual([
+      "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  MTU   LEN     NETNS NAME    TUPLE FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60         blue       10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+    ]);
+  });
+
+  test.each<[name: string | undefined, width: number, text: string]>([
+    [undefined, 16, "                "],
+    ["blue", 10, "   blue   "],
+    ["0123456789abcdef", 16, "0123456789abcdef"],
+    ["0123456789abcdefg", 16, "0123456789abcdef"],
+    ["0123456789abcdefg", 10, "0123456789"],
+    ["x\x1b[2J\u00fc", 16, "     x?[2J?     "],
+    ["n".repeat(255), 255, "n".repeat(255)],
+  ])("namespace %j in %i columns", (name, netnsNamesMaxLength, text) => {
+    const options = { outputMeta: false, outputTuple: false, outputNetnsNames: true, netnsNamesMaxLength };
+    const [header, line] = printed([{}], { options, netnsNames: { nameOf: () => name, generation: 0 } });
+    expect(line).toBe(`0xffff8880052a4e00 1   ~/bin/curl:12345${text} ip_output`);
+    expect(header).toHaveLength(39 + netnsNamesMaxLength + " FUNC".length);
+  });
+
+  test("--output-tcp-flags", () => {
+    const tcp = (flags: string) =>
+      `45 00 0028 0000 0000 40 06 0000 01000001 01000002 0050 0051 00000000 00000000 50 ${flags} ffff`;
+    const udp = "45 00 001c 0000 0000 40 11 0000 01000001 01000002 0035 0035";
+    const options = { outputMeta: false, outputTcpFlags: true };
+    const tuples = ["02", "12", "00", "ff"].map(tcp).concat(udp)
+      .map((headers) => printed([{ headers }], { options })[1]!.split(" ").at(-2));
+    expect(tuples).toEqual([
+      "1.0.0.1:80->1.0.0.2:81(tcp:SYN)",
+      "1.0.0.1:80->1.0.0.2:81(tcp:SYN|ACK)",
+      "1.0.0.1:80->1.0.0.2:81(tcp)",
+      "1.0.0.1:80->1.0.0.2:81(tcp:FIN|SYN|RST|PSH|ACK|URG|ECE|CWR)",
+      "1.0.0.1:53->1.0.0.2:53(udp)",
+    ]);
+    expect(printed([{ headers: tcp("12") }])[1]).toContain(":81(tcp) ");
+  });
+
+  test("tuples are padded to the longest so far", () => {
+    const udp = "45 00 001c 0000 0000 40 11 0000 01000001 01000002 0035 0035";
+    const lines = printed([{ headers: udp }, {}, { headers: udp }]);
+    expect(lines.slice(1).map((line) => line.slice(96))).toEqual([
+      "1.0.0.1:53->1.0.0.2:53(udp) ip_output",
+      "10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+      "1.0.0.1:53->1.0.0.2:53(udp)        ip_output",
+    ]);
+  });
+
+  test("widths only pad", () => {
+    const values = {
+      cpu: 1023,
+      netns: 7,
+      mark: 0xfeedface,
+      ifindex: 0,
+      protocol: 0,
+      mtu: 262144,
+      len: 1048576,
+    };
+    expect(printed([{ ...values, headers: "" }])[1]).toBe(
+      "0xffff8880052a4e00 1023 ~/bin/curl:12345 7          feedface        0         0x0000 262144 1048576 :0->:0() ip_output",
+    );
+  });
+});
+
+describe("function", () => {
+  test.each<[text: string, values: RecordValues]>([
+    ["ip_output", {}],
+    ["vxlan_rcv[vxlan]", { address: 0xffffffffc1000000n }],
+    ["same_low_word", { address: 0xfffffffec1000000n }],
+    ["0xffffffff81abcdef", { address: 0xffffffff81abcdefn }],
+    ["kfree_skb_reason(SKB_DROP_REASON_NETFILTER_DROP)", { address: 0xffffffff81000020n, argument2: 8n }],
+    // The register's upper half is not part of the enum.
+    ["kfree_skb_reason(SKB_DROP_REASON_NETFILTER_DROP)", {
+      address: 0xffffffff81000020n,
+      argument2: 0xdead00000008n,
+    }],
+    ["kfree_skb_reason (4294967295)", {
+      address: 0xffffffff81000020n,
+      argument2: 0xffffffffn,
+      argument3: 8n,
+    }],
+    ["sk_skb_reason_drop(OVS_DROP_LAST_ACTION)", { address: 0xffffffff81000010n, argument3: 0x30001n }],
+    ["sk_skb_reason_drop (65537)", { address: 0xffffffff81000010n, argument2: 8n, argument3: 0x10001n }],
+    ["kfree_skb", { address: 1n, argument3: 8n }],
+  ])("%s", (text, values) => {
+    expect(shortLine(values)).toBe(`0xffff8880052a4e00 1   ~/bin/curl:12345 ${text}`);
+  });
+
+  test.each<[text: string, values: RecordValues]>([
+    ["netif_receive_skb", { address: 2n, argument2: 0xffffffff81234567n, argument3: 8n }],
+    ["kfree_skb(SKB_DROP_REASON_NETFILTER_DROP) tcp_v4_rcv+0x1a", {
+      address: 1n,
+      argument2: 0xffffffff81234567n,
+      argument3: 8n,
+    }],
+    ["kfree_skb(SKB_DROP_REASON_NETFILTER_DROP)", { address: 1n, argument2: 5n, argument3: 8n }],
+    ["kfree_skb (99)", { address: 1n, argument2: 0n, argument3: 99n }],
+    ["kfree_skb(SKB_NOT_DROPPED_YET)", { address: 1n }],
+  ])("tracepoint %s", (text, values) => {
+    const line = shortLine(values, { options: { tracepoints: true } });
+    expect(line).toBe(`0xffff8880052a4e00 1   ~/bin/curl:12345 ${text}`);
+  });
+
+  test("tracepoint kfree_skb of a kernel without drop reasons", () => {
+    const values = { address: 1n, argument2: 0xffffffff81234567n, argument3: 0n };
+    const line = shortLine(values, { options: { tracepoints: true }, names: { dropReasons: new Map() } });
+    expect(line).toEndWith(" kfree_skb tcp_v4_rcv+0x1a");
+  });
+
+  test("a function that is called constructor is no drop", () => {
+    expect(shortLine({}, { names: { probe: () => "constructor" } })).toEndWith(" constructor");
+  });
+});
+
+describe("process", () => {
+  test.each<[text: string, values: RecordValues]>([
+    ["swapper/0:0     ", { comm: "swapper/0", pid: 0 }],
+    ["sixteen-cha:1234", { comm: "sixteen-cha", pid: 1234 }],
+    ["~venteen-ch:1234", { comm: "seventeen-ch", pid: 1234 }],
+    ["~op:1:4294967295", { comm: "ksoftirqd/loop:1", pid: 4294967295 }],
+    ["a?[2Jb?:7       ", { comm: "a\x1b[2Jb\x7f", pid: 7 }],
+    ["m??:7           ", { comm: "m\u00fc\n", pid: 7 }],
+    [":7              ", { comm: "", pid: 7 }],
+    ["Web Content:7   ", { comm: "Web Content", pid: 7 }],
+  ])("%s", (text, values) => {
+    expect(shortLine(values).slice(23, -10)).toBe(text);
+  });
+
+  test("a process that changes its name does not keep the old one", () => {
+    const options = { outputMeta: false, outputTuple: false };
+    const lines = printed([{ comm: "bash" }, { comm: "curl" }, { comm: "bash" }], { options });
+    expect(lines.slice(1).map((line) => line.slice(23, 33))).toEqual([
+      "bash:12345",
+      "curl:12345",
+      "bash:12345",
+    ]);
+  });
+});
+
+describe("interface", () => {
+  const iface = (values: RecordValues, source: InterfaceNames = interfaces) =>
+    printed([values], { interfaces: source })[1]!.slice(60, 76);
+
+  test.each<[text: string, values: RecordValues, name: string | undefined]>([
+    ["     eth0:2     ", {}, "eth0"],
+    ["       0        ", { ifindex: 0 }, "never asked"],
+    ["       17       ", { ifindex: 17 }, undefined],
+    ["~123456789abcd:5", { ifindex: 5 }, "x0123456789abcd"],
+    ["     a?b:5      ", { ifindex: 5 }, "a\u0001b"],
+  ])("%s", (text, values, name) => {
+    expect(iface(values, { nameOf: () => name, generation: 0 })).toBe(text);
+  });
+
+  test("an unknown one is asked for again, a known one only in the next generation", () => {
+    let asked = 0;
+    const source = { generation: 0, nameOf: () => ++asked === 1 ? undefined : `if${asked}` };
+    const sink = new MemorySink();
+    const options: PrintOptions = {
+      outputMeta: true,
+      outputTuple: false,
+      outputTcpFlags: false,
+      outputNetnsNames: false,
+      netnsNamesMaxLength: 16,
+      timestamp: "none",
+      tracepoints: false,
+      bootOffsetNs: 0n,
+    };
+    const printer = new TextPrinter(sink, options, names, source);
+    const line = record();
+    for (let i = 0; i < 3; i++) printer.print(line, 0);
+    source.generation++;
+    printer.print(line, 0);
+    expect(sink.take().split("\n").map((text) => text.slice(60, 76).trim())).toEqual([
+      "2",
+      "if2:2",
+      "if2:2",
+      "if3:2",
+      "",
+    ]);
+  });
+});
+
+describe("time", () => {
+  const SECOND = 1_000_000_000n;
+  test.each<[mode: PrintOptions["timestamp"], ns: bigint, text: string]>([
+    ["current", 0n, "0               "],
+    ["current", 999_999_999n, "999999999       "],
+    ["current", SECOND, "1000000000      "],
+    ["current", 2n ** 32n * SECOND + 5n, "4294967296000000005"],
+    ["current", 2n ** 53n - 1n, "9007199254740991"],
+    ["current", 9_007_199n * SECOND - 1n, "9007198999999999"],
+    ["current", 2n ** 53n + 1n, "9007199254740993"],
+    ["current", 2n ** 64n - 1n, "18446744073709551615"],
+  ])("%s %i", (mode, ns, text) => {
+    const line = shortLine({ timestamp: ns }, { options: { timestamp: mode } });
+    expect(line.slice(40, -10)).toBe(text);
+  });
+
+  test("relative stays exact after 104 days of uptime", () => {
+    const options = { timestamp: "relative", outputMeta: false, outputTuple: false } as const;
+    const start = 2n ** 60n;
+    const lines = printed([{ timestamp: start }, { timestamp: start + 1n }, {
+      timestamp: start + 86401n * SECOND,
+    }], {
+      options,
+    });
+    expect(lines.slice(1).map((line) => line.slice(40, 56).trim())).toEqual(["0", "1", "86400999999999"]);
+  });
+
+  test.each<[offset: bigint, ns: bigint, text: string]>([
+    [0n, 0n, "1970-01-01T00:00:00.000"],
+    [999_999_999n, 1n, "1970-01-01T00:00:01.000"],
+    [-1n, SECOND, "1970-01-01T00:00:00.999"],
+    [-1n - SECOND, 3n * SECOND, "1970-01-01T00:00:01.999"],
+  ])("absolute, clocks %i apart at %i", (bootOffsetNs, timestamp, text) => {
+    expect(shortLine({ timestamp }, { options: { timestamp: "absolute", bootOffsetNs } }).slice(0, 24)).toBe(
+      `${text} `,
+    );
+  });
+});

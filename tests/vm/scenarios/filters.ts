@@ -1,0 +1,90 @@
+/**
+ * The verifier of every kernel takes the packet filters, in the very programs that they are for.
+ *
+ * Normally every FILTER_STEP-th of the corpus; PWRU_VM_FILTERS=1 loads all of them, which takes minutes a kernel.
+ */
+import { expect } from "bun:test";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type CorpusProgram, hasCorpus, readCorpus, warnWithoutCorpus } from "../../kernel/corpus.ts";
+import { expressions, programsOf } from "../../kernel/expressions.ts";
+import type { FilterLoadReport, FilterRow } from "../filter_load.ts";
+import type { Run, Scenario } from "../scenario.ts";
+
+const FILTER_STEP = 25;
+const step = Number(process.env["PWRU_VM_FILTERS"] ?? FILTER_STEP);
+
+type Insns = CorpusProgram["insns"];
+const rowsOf = (insns: Insns | undefined) => insns?.map(({ code, jt, jf, k }) => [code, jt, jf, k] as const);
+
+function row(name: string, l2: Insns | undefined, l3: Insns | undefined): FilterRow {
+  const first = rowsOf(l2), second = rowsOf(l3);
+  return {
+    name,
+    ...(first === undefined ? {} : { l2: first }),
+    ...(second === undefined ? {} : { l3: second }),
+  };
+}
+
+/** An expression of the corpus is one filter, or two where it was optimised. */
+function corpusRows(): FilterRow[] {
+  const { programs } = readCorpus();
+  const byName = Map.groupBy(
+    programs,
+    ({ expression, optimised }) => `${expression}${optimised ? "" : " (unoptimised)"}`,
+  );
+  return [...byName].map(([name, found]) => {
+    const of = (linkType: string) => found.find((program) => program.linkType === linkType)?.insns;
+    return row(name, of("EN10MB"), of("RAW"));
+  });
+}
+
+function ownRows(): FilterRow[] {
+  return expressions.flatMap((expression) => {
+    const l2 = programsOf(expression, "EN10MB"), l3 = programsOf(expression, "RAW");
+    return [0, 1].map((index) => row(expression, l2[index], l3[index]));
+  }).filter(({ l2, l3 }) => l2 !== undefined || l3 !== undefined);
+}
+
+/** The filters, sampled, as a file; and the program that loads them. */
+function files(): string[] {
+  warnWithoutCorpus("only our own expressions are loaded");
+  const folder = mkdtempSync(join(tmpdir(), "pwru-filters-"));
+  const rows = [...ownRows(), ...(hasCorpus ? corpusRows() : []).filter((_, index) => index % step === 0)];
+  const list = join(folder, "filters.jsonl"), loader = join(folder, "filter_load");
+  writeFileSync(list, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  const build = Bun.spawnSync([
+    ...[process.execPath, "build", join(import.meta.dir, "../filter_load.ts"), "--compile", "--minify"],
+    ...["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv", `--outfile=${loader}`],
+  ]);
+  if (!build.success) throw new Error(`Cannot build filter_load: ${build.stderr.toString()}`);
+  return [list, loader];
+}
+
+function reports(run: Run): FilterLoadReport[] {
+  return run.text("filters.out").trim().split("\n").map((line) => JSON.parse(line) as FilterLoadReport);
+}
+
+export const filters: Scenario = {
+  name: "filters",
+  limitSeconds: step >= FILTER_STEP ? 240 : 3600,
+  files,
+  script: `
+    ./filter_load filters.jsonl > "$OUT/filters.out"
+  `,
+  checks: {
+    "every filter passes the verifier"(run) {
+      for (const report of reports(run)) {
+        const { access, hook, loaded, seconds, slots, slotsOf, verified, verifiedOf } = report;
+        console.log(
+          `Linux ${run.kernel}, ${hook}, ${access}: ${loaded} filters loaded in ${seconds} s; ` +
+            `longest ${slots} slots ("${slotsOf}"), hardest ${verified} verified ("${verifiedOf}")`,
+        );
+        expect({ access, count: report.refusedCount, refused: report.refused })
+          .toEqual({ access, count: 0, refused: [] });
+      }
+      expect(reports(run).map(({ access }) => access)).toContain("bulk");
+    },
+  },
+};
