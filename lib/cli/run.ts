@@ -8,9 +8,9 @@ import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises"
 import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
 import { NetnsNameTable } from "../output/netns_names.ts";
-import { makePrinter } from "../output/open.ts";
+import { makePrinter, openOutput } from "../output/open.ts";
 import type { EventPrinter, Names } from "../output/printer.ts";
-import { BatchWriter } from "../output/writer.ts";
+import type { BatchWriter } from "../output/writer.ts";
 import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
@@ -74,13 +74,13 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   if (options.outputMeta) warnOfNamespaces(interfaces.scan(), log);
   const netnsNames = new NetnsNameTable();
   if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
-  const writer = new BatchWriter(STDOUT);
-  const printer = makePrinter(writer, {
+  await using output = openOutput(options, (message, { message: error }) => log.warn(message, { error }));
+  const printer = makePrinter(output.writer, {
     ...options,
     tracepoints: backend.name === "tracepoint",
     bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
   }, { names: names(session), interfaces, netnsNames });
-  const reading = new Reading(session, printer, writer, options.outputLimitLines, stop);
+  const reading = new Reading(session, printer, output.writer, options.outputLimitLines, stop);
 
   releaseMemory();
   log.info("Attaching probes", { via: backend.name });
@@ -120,6 +120,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   const giveUp = new AbortController();
   using _second = onSignals(() => giveUp.abort());
   await backend.release({ say: (sentence) => log.info(sentence), signal: giveUp.signal });
+  await output.close(giveUp.signal);
 }
 
 /** ms since the process began. */
@@ -187,6 +188,8 @@ class Reading {
     this.#limit = limit === 0 ? Infinity : limit;
     this.#stop = stop;
     this.ended = this.#run();
+    // An error while probes are still being attached ends that; it is reported by whoever awaits the end.
+    this.ended.catch(() => stop.abort());
   }
 
   /** why it ended, as the log says it */
