@@ -8,7 +8,6 @@
  */
 import { readFileSync, writeSync } from "node:fs";
 import type { CbpfInsn } from "../../asm/cbpf.ts";
-import { assemble } from "../../asm/assemble.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { type MemoryAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
@@ -34,7 +33,7 @@ export interface FilterLoadReport {
   readonly hook: string;
   readonly loaded: number;
   readonly seconds: number;
-  /** slots of the longest program */
+  /** slots of the longest program, as the verifier leaves it */
   readonly slots: number;
   readonly slotsOf: string;
   /** instructions that the verifier walked for the hardest program; 0 before Linux 5.16, which does not tell */
@@ -65,7 +64,7 @@ function load(
     try {
       using program = loadProgram(spec, { maps });
       loaded++;
-      const info = program.info(), size = assemble(spec.code).bytes.length / 8;
+      const info = program.info(), size = info.xlated_prog_len / 8;
       if (size > slots) [slots, slotsOf] = [size, row.name];
       if (info.verified_insns > verified) [verified, verifiedOf] = [info.verified_insns, row.name];
     } catch (error) {
