@@ -67,6 +67,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   using _signals = onSignals((signal) => stop.abort(signal));
   using session = await openSession(wanted);
   const { backend } = session;
+  await using _probes = letGo(backend, log);
   for (const remark of session.remarks) log.debug(remark);
   log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
 
@@ -116,11 +117,21 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
     unreadable,
     missed,
   }));
-
   const giveUp = new AbortController();
   using _second = onSignals(() => giveUp.abort());
-  await backend.release({ say: (sentence) => log.info(sentence), signal: giveUp.signal });
   await output.close(giveUp.signal);
+}
+
+/** On every way out: no event comes any more, and what closed probes leave behind is seen to. */
+function letGo(backend: ProbeBackend, log: Log): AsyncDisposable {
+  return {
+    async [Symbol.asyncDispose]() {
+      backend.close();
+      const giveUp = new AbortController();
+      using _signals = onSignals(() => giveUp.abort());
+      await backend.release({ say: (sentence) => log.info(sentence), signal: giveUp.signal });
+    },
+  };
 }
 
 /** ms since the process began. */
