@@ -2,6 +2,7 @@
 /** The maps that the tracing programs share. Types are those of enum bpf_map_type. */
 import type { MapSpec } from "../asm/code.ts";
 import { traceCounters } from "./events.ts";
+import { SCRATCH_BYTES } from "./fragments.ts";
 
 export const BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27;
 
@@ -10,6 +11,8 @@ export interface TraceMaps {
   readonly events: MapSpec;
   /** one traceCounters per CPU */
   readonly counters: MapSpec;
+  /** room for the copy of a packet, per CPU */
+  readonly scratch: MapSpec;
 }
 
 /** @param ringBytes a power of two, at least a page */
@@ -21,6 +24,13 @@ export function traceMaps(ringBytes: number): TraceMaps {
       type: BPF_MAP_TYPE_PERCPU_ARRAY,
       keySize: 4,
       valueSize: traceCounters.size,
+      maxEntries: 1,
+    },
+    scratch: {
+      name: "scratch",
+      type: BPF_MAP_TYPE_PERCPU_ARRAY,
+      keySize: 4,
+      valueSize: SCRATCH_BYTES,
       maxEntries: 1,
     },
   };

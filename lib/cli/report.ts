@@ -8,6 +8,7 @@ import {
   BtfError,
   FilterSyntaxError,
   KernelError,
+  OutputError,
   RingBufferError,
   UnsupportedError,
   UsageError,
@@ -43,7 +44,7 @@ export function errorText(error: unknown, { debug = false }: { debug?: boolean }
 function isExpected(error: unknown): error is Error {
   return error instanceof KernelError || error instanceof BtfError || error instanceof UsageError ||
     error instanceof FilterSyntaxError || error instanceof UnsupportedError ||
-    error instanceof RingBufferError ||
+    error instanceof RingBufferError || error instanceof OutputError ||
     (error instanceof Error && "syscall" in error && "code" in error);
 }
 

@@ -8,9 +8,9 @@ import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises"
 import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
 import { NetnsNameTable } from "../output/netns_names.ts";
-import { makePrinter } from "../output/open.ts";
+import { makePrinter, openOutput } from "../output/open.ts";
 import type { EventPrinter, Names } from "../output/printer.ts";
-import { BatchWriter } from "../output/writer.ts";
+import type { BatchWriter } from "../output/writer.ts";
 import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
@@ -67,6 +67,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   using _signals = onSignals((signal) => stop.abort(signal));
   using session = await openSession(wanted);
   const { backend } = session;
+  await using _probes = letGo(backend, log);
   for (const remark of session.remarks) log.debug(remark);
   log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
 
@@ -74,13 +75,13 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   if (options.outputMeta) warnOfNamespaces(interfaces.scan(), log);
   const netnsNames = new NetnsNameTable();
   if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
-  const writer = new BatchWriter(STDOUT);
-  const printer = makePrinter(writer, {
+  await using output = openOutput(options, (message, { message: error }) => log.warn(message, { error }));
+  const printer = makePrinter(output.writer, {
     ...options,
     tracepoints: backend.name === "tracepoint",
     bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
   }, { names: names(session), interfaces, netnsNames });
-  const reading = new Reading(session, printer, writer, options.outputLimitLines, stop);
+  const reading = new Reading(session, printer, output.writer, options.outputLimitLines, stop);
 
   releaseMemory();
   log.info("Attaching probes", { via: backend.name });
@@ -116,10 +117,21 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
     unreadable,
     missed,
   }));
-
   const giveUp = new AbortController();
   using _second = onSignals(() => giveUp.abort());
-  await backend.release({ say: (sentence) => log.info(sentence), signal: giveUp.signal });
+  await output.close(giveUp.signal);
+}
+
+/** On every way out: no event comes any more, and what closed probes leave behind is seen to. */
+function letGo(backend: ProbeBackend, log: Log): AsyncDisposable {
+  return {
+    async [Symbol.asyncDispose]() {
+      backend.close();
+      const giveUp = new AbortController();
+      using _signals = onSignals(() => giveUp.abort());
+      await backend.release({ say: (sentence) => log.info(sentence), signal: giveUp.signal });
+    },
+  };
 }
 
 /** ms since the process began. */
@@ -187,6 +199,8 @@ class Reading {
     this.#limit = limit === 0 ? Infinity : limit;
     this.#stop = stop;
     this.ended = this.#run();
+    // An error while probes are still being attached ends that; it is reported by whoever awaits the end.
+    this.ended.catch(() => stop.abort());
   }
 
   /** why it ended, as the log says it */

@@ -17,6 +17,7 @@ import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
 import { RingBuffer } from "../maps/ring_buffer.ts";
 import { fetchFtraceList } from "../symbols/ftrace.ts";
+import { readMemoryMap } from "../sys/memory_map.ts";
 import { loadProgram } from "../sys/program.ts";
 import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
@@ -126,6 +127,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     ? undefined
     : compileFilter(options.expression, btf, skb);
   const types = new BtfTypes(btf), maps = new Maps();
+  const memory = filter === undefined ? undefined : readMemoryMap(types.sizeOf("page"));
   const trace: TraceOptions = {
     kernel: types,
     access: directAccess(types) ?? bulkAccess(),
@@ -137,6 +139,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     ...(netns === undefined ? {} : { netns }),
     ...(ifindex === undefined ? {} : { ifindex }),
     ...(expression === undefined ? {} : { expression }),
+    ...(memory === undefined ? {} : { memory }),
   };
   const load: Load = (spec) => loadProgram(spec, { maps });
   const context = probeContext(process.arch);

@@ -25,10 +25,11 @@ export async function traceWhile(
   return { ...trace, lines: trace.stdout === "" ? [] : parseLines(trace.stdout) };
 }
 
-/** The same, for output that is no text in columns. */
+/** The same, for output that is no text in columns, or goes to a file. */
 export async function rawTraceWhile(
   words: readonly string[],
   traffic: () => void | Promise<void>,
+  signal: "SIGINT" | "SIGHUP" = "SIGINT",
 ): Promise<RawTrace> {
   const directory = mkdtempSync(join(tmpdir(), "pwru-test-")), ready = join(directory, "ready");
   const tracer = Bun.spawn([process.execPath, join(root, "main.ts"), "--ready-file", ready, ...words], {
@@ -41,7 +42,7 @@ export async function rawTraceWhile(
     if (tracer.exitCode === null) {
       await traffic();
       await Bun.sleep(200);
-      tracer.kill("SIGINT");
+      tracer.kill(signal);
     }
     const status = await tracer.exited;
     const stdout = readFileSync(join(directory, "out"), "utf8"),

@@ -29,6 +29,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
   readonly remarks: string[] = [];
   attached = 0;
   readonly #functions: readonly TracedFunction[];
+  readonly #recordAddresses: boolean;
   readonly #options: TraceOptions;
   readonly #context: ProbeContext;
   readonly #load: Load;
@@ -46,9 +47,8 @@ export class ClassicKprobeBackend implements ProbeBackend {
     this.#context = context;
     this.#load = load;
     this.#chosen = chosen;
-    this.#functions = recordAddresses
-      ? functions.map((traced) => ({ ...traced, ftraceAddress: traced.address }))
-      : functions;
+    this.#functions = functions;
+    this.#recordAddresses = recordAddresses;
     if (this.#chosen.fallback !== undefined) this.remarks.push(this.#chosen.fallback.message);
   }
 
@@ -68,6 +68,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
     let live = false;
     const result = await this.#kprobes.attach(batches(this.#functions), programs, {
       signal,
+      recordAddresses: this.#recordAddresses,
       onProgress,
       onBatch: (_, attachedSoFar) => {
         this.attached = attachedSoFar;
