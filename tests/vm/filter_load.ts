@@ -16,6 +16,7 @@ import { loadKernelBtf } from "../../lib/btf/load.ts";
 import { BtfTypes } from "../../lib/btf/types.ts";
 import { VerifierError } from "../../lib/errors.ts";
 import { Maps } from "../../lib/maps/maps.ts";
+import { readMemoryMap } from "../../lib/sys/memory_map.ts";
 import { raiseLockedMemory } from "../../lib/sys/process.ts";
 import { loadProgram } from "../../lib/sys/program.ts";
 import { memoryAccesses } from "../kernel/filter_lab.ts";
@@ -56,7 +57,15 @@ function load(
   using maps = new Maps();
   const multi = types.enumerator("bpf_attach_type", "BPF_TRACE_KPROBE_MULTI") !== undefined;
   const build = multi ? kprobeMultiProgram : kprobeProgram, context = probeContext(process.arch);
-  const options: TraceOptions = { kernel: types, access, maps: traceMaps(1 << 20), meta: true, tuple: true };
+  const memory = readMemoryMap(types.sizeOf("page"));
+  const options: TraceOptions = {
+    kernel: types,
+    access,
+    maps: traceMaps(1 << 20),
+    ...(memory === undefined ? {} : { memory }),
+    meta: true,
+    tuple: true,
+  };
   const refused: string[] = [], begin = performance.now();
   let loaded = 0, slots = 0, slotsOf = "", verified = 0, verifiedOf = "";
   for (const row of rows) {

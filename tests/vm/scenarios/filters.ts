@@ -4,18 +4,21 @@
  * Normally every FILTER_STEP-th of the corpus; PWRU_VM_FILTERS=1 loads all of them, which takes minutes a kernel.
  */
 import { expect } from "bun:test";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type CorpusProgram, hasCorpus, readCorpus, warnWithoutCorpus } from "../../kernel/corpus.ts";
-import { expressions, programsOf } from "../../kernel/expressions.ts";
+import type { CbpfInsn } from "../../../asm/cbpf.ts";
+import { hasCorpus, readCorpus, warnWithoutCorpus } from "../../kernel/corpus.ts";
+import { noNames } from "../../../lib/pcap_filter/names.ts";
+import { compilePacketFilter } from "../../../lib/trace/filter.ts";
+import { expressions } from "../../kernel/expressions.ts";
 import type { FilterLoadReport, FilterRow } from "../filter_load.ts";
 import type { Run, Scenario } from "../scenario.ts";
 
 const FILTER_STEP = 25;
 const step = Number(process.env["PWRU_VM_FILTERS"] ?? FILTER_STEP);
 
-type Insns = CorpusProgram["insns"];
+type Insns = readonly CbpfInsn[];
 const rowsOf = (insns: Insns | undefined) => insns?.map(({ code, jt, jf, k }) => [code, jt, jf, k] as const);
 
 function row(name: string, l2: Insns | undefined, l3: Insns | undefined): FilterRow {
@@ -42,17 +45,19 @@ function corpusRows(): FilterRow[] {
   return [...new Map(rows.map((row) => [JSON.stringify([row.l2, row.l3]), row])).values()];
 }
 
+/** Our own expressions as the tracer compiles them. */
 function ownRows(): FilterRow[] {
-  return expressions.flatMap((expression) => {
-    const l2 = programsOf(expression, "EN10MB"), l3 = programsOf(expression, "RAW");
-    return [0, 1].map((index) => row(expression, l2[index], l3[index]));
-  }).filter(({ l2, l3 }) => l2 !== undefined || l3 !== undefined);
+  return [...expressions, "inbound", "outbound and tcp", "ifindex 2 or vlan 5"].map((expression) => {
+    const { l2, l3 } = compilePacketFilter(expression, noNames);
+    return row(expression, l2, l3);
+  });
 }
 
 /** The filters, sampled, as a file; and the program that loads them. */
 function files(): string[] {
   warnWithoutCorpus("only our own expressions are loaded");
   const folder = mkdtempSync(join(tmpdir(), "pwru-filters-"));
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   const rows = [...ownRows(), ...(hasCorpus ? corpusRows() : []).filter((_, index) => index % step === 0)];
   const list = join(folder, "filters.jsonl"), loader = join(folder, "filter_load");
   writeFileSync(list, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
