@@ -65,6 +65,7 @@ describe("values", () => {
       filterIfname: undefined,
       filterMark: { mark: 0, mask: 0 },
       filterNetns: undefined,
+      filterSkbExpr: undefined,
       help: false,
       kernelBtf: undefined,
       kmods: [],

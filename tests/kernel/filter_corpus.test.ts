@@ -208,6 +208,7 @@ describe.skipIf(!runs)("filters in this kernel (needs root, Linux 5.17)", () => 
 function spied(access: MemoryAccess, opened: PacketLoad[]): MemoryAccess {
   return {
     name: access.name,
+    fits: (fields, stackBytes) => access.fits(fields, stackBytes),
     view: (place) => access.view(place),
     read: (dst, base, field, temp) => access.read(dst, base, field, temp),
     packet(place) {
