@@ -45,12 +45,19 @@ function build(outfile: string, plain: boolean): void {
   say(`built ${outfile}: ${version}, ${kind}`);
 }
 
+function words() {
+  try {
+    return parseArgs({
+      options: { plain: { type: "boolean", default: false }, release: { type: "boolean", default: false } },
+      allowPositionals: true,
+    });
+  } catch (error) {
+    throw new BuildError((error as Error).message, { cause: error });
+  }
+}
+
 try {
-  const { values, positionals } = parseArgs({
-    options: { plain: { type: "boolean", default: false }, release: { type: "boolean", default: false } },
-    allowPositionals: true,
-  });
-  const [target] = positionals;
+  const { values, positionals: [target] } = words();
   if (values.release) release(target ?? "dist", say);
   else build(target ?? "pwru", values.plain);
 } catch (error) {

@@ -22,12 +22,20 @@ export const x24 = register(24), sp = register(31), xzr = register(31);
 
 const word = (value: number): Item => bytes(...littleEndian(value, 4));
 
-/** `value` as an unsigned field of `bits` bits. */
-function field(value: number, bits: number, what = "a field"): number {
-  if (!Number.isInteger(value) || value < 0 || value >= 2 ** bits) {
-    throw new BuildError(`Cannot encode ${value}: it does not fit ${what} of ${bits} bits`);
-  }
-  return value;
+const refuse = (value: number, bits: number): never => {
+  throw new BuildError(`Cannot encode ${value}: it does not fit ${bits} bits`);
+};
+
+/** A value as an unsigned field of `bits` bits. */
+function field(value: number, bits: number): number {
+  return Number.isInteger(value) && value >= 0 && value < 2 ** bits ? value : refuse(value, bits);
+}
+
+/** A value as a signed field of `bits` bits. */
+function signedField(value: number, bits: number): number {
+  const half = 2 ** (bits - 1);
+  if (!Number.isInteger(value) || value < -half || value >= half) return refuse(value, bits);
+  return value < 0 ? value + 2 * half : value;
 }
 
 /** A number in as few movz and movk as it takes, or in one movn. */
@@ -88,21 +96,16 @@ export const ldrb = scaled(0x39400000, 1), strb = scaled(0x39000000, 1);
 
 /** Moves a value, and the base by `step` afterwards (post-index) or before (pre-index). */
 const stepping = (opcode: number) => (value: Register, base: Register, step: number): Item =>
-  word(opcode + (field(step < 0 ? step + 512 : step, 9) << 12 | base.number << 5 | value.number));
+  word(opcode + (signedField(step, 9) << 12 | base.number << 5 | value.number));
 export const ldrPost = stepping(0xf8400400), strPost = stepping(0xf8000400);
 export const ldrbPost = stepping(0x38400400), strbPre = stepping(0x38000c00);
 
 /** One byte at base + index. */
 export const ldrbIndexed = threeRegisters(0x38606800), strbIndexed = threeRegisters(0x38206800);
 
-/** The signed distance to a label as a field of `bits` bits, in units of `unit` bytes. */
-function distance(from: number, to: number, bits: number, unit: number): number {
-  const steps = (to - from) / unit, half = 2 ** (bits - 1);
-  if (!Number.isInteger(steps) || steps < -half || steps >= half) {
-    throw new BuildError(`Cannot encode a distance of ${to - from}: it does not fit ${bits} bits`);
-  }
-  return steps < 0 ? steps + 2 * half : steps;
-}
+/** The distance to a label as a field of `bits` bits, in units of `unit` bytes. */
+const distance = (from: number, to: number, bits: number, unit: number) =>
+  signedField((to - from) / unit, bits);
 
 function toLabel(target: Label, encode: (from: number, to: number) => number): Item {
   return { size: 4, encode: (address, addressOf) => littleEndian(encode(address, addressOf(target)), 4) };
