@@ -15,7 +15,7 @@ function objdump(program: string, flags: readonly string[]): Disassembler {
       const done = Bun.spawnSync(argv, { env: { ...process.env, LC_ALL: "C" } });
       if (!done.success) throw new Error(done.stderr.toString());
       return [...done.stdout.toString().matchAll(/^ *[0-9a-f]+:\t(.*)$/gm)]
-        .map((match) => (match[1] ?? "").replace(/ *(#|\/\/).*/, "").replace(/\s+/g, " ").trim());
+        .map((match) => (match[1] ?? "").replace(/ *(# |\/\/).*/, "").replace(/\s+/g, " ").trim());
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
