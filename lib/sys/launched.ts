@@ -1,6 +1,8 @@
 /**
  * What the launcher of a static file (build/launcher.ts) leaves behind: the variable LD_PRELOAD, by which
  * ld.so got its libraries, and the files it names. The libraries are mapped by now; children must not try.
+ *
+ * Bun.spawn without `env` passes on the variables we began with, not process.env: always give it one.
  */
 import { trySyscall } from "./ffi.ts";
 

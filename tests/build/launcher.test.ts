@@ -5,6 +5,8 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import {
   chmodSync,
+  chownSync,
+  copyFileSync,
   existsSync,
   mkdtempSync,
   readFileSync,
@@ -122,6 +124,19 @@ describe.each(machines)("$arch", (machine) => {
     expect(inOrder(env.slice(1))).toEqual(
       inOrder(Object.entries(kept).map(([name, value]) => `${name}=${value}`)),
     );
+  });
+
+  const setUserId = test.skipIf(foreign || process.getuid?.() !== 0);
+  setUserId("A privileged start keeps no variable at all (needs root)", async () => {
+    const copy = `${path}-set-user-id`;
+    copyFileSync(path, copy);
+    chownSync(copy, 65534, 65534);
+    chmodSync(copy, 0o4755);
+    chmodSync(folder, 0o755);
+    const { env, auxv, files } = await told([copy], { A: "1", LD_PRELOAD: "/bad.so" });
+    expect(env.length).toBe(1);
+    expect(auxv.get(AT_SECURE)).toBe(0n);
+    expect(files.length).toBe(libraries.length);
   });
 
   can(`The auxiliary vector speaks of Bun and ld.so${needs}`, async () => {
