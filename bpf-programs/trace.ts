@@ -383,7 +383,7 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     stack: slot.skbCopy,
     stackBytes: SKB_COPY_BYTES,
     fields,
-    unreadable,
+    unreadable: miss, // a pointer that leads nowhere is no packet
   });
   const load: LoadSkb = (dst, field, hold) =>
     skb.load(dst, typeof field === "string" ? options.kernel.field("sk_buff", field) : field, hold);
