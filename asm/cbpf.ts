@@ -259,7 +259,10 @@ function isByte(value: number): boolean {
   return Number.isInteger(value) && value >= 0 && value <= 0xff;
 }
 
-/** Follows the kernel's check_load_and_stores: a word counts as set where every path set it. */
+/**
+ * Follows the kernel's check_load_and_stores: a word counts as set where every path set it. A return counts as a
+ * path to the next instruction, since the kernel only looks at jumps.
+ */
 function checkScratch(insns: readonly CbpfInsn[]): void {
   const setOnEntry = new Uint16Array(insns.length + 1).fill(0xffff);
   let set = 0;
@@ -272,6 +275,6 @@ function checkScratch(insns: readonly CbpfInsn[]): void {
     }
     const targets = jumpTargets(insn, pc);
     for (const target of targets) setOnEntry[target]! &= set;
-    if (targets.length > 0 || classOf(code) === BPF_RET) set = 0xffff;
+    if (targets.length > 0) set = 0xffff;
   });
 }

@@ -106,7 +106,7 @@ export interface FilterFrame {
   readonly length: Register;
   /** dst = the packet's length on the wire */
   readonly wireLength: (dst: Register) => Code;
-  /** dst = a Linux ancillary word (`offset` counts from SKF_AD_OFF), or undefined if there is none */
+  /** dst = a Linux ancillary word (`offset` counts from SKF_AD_OFF), or undefined: then no packet matches */
   readonly ancillary?: (dst: Register, offset: number) => Code | undefined;
   /** 16 words of 4 bytes at fp + this */
   readonly scratch: number;
@@ -167,11 +167,12 @@ function sizeOf(code: number): 1 | 2 | 4 {
 
 /**
  * A load that no packet is long enough for, or a division by the constant 0: the packet does not match.
- * Without `ancillary` words, their place is far behind every packet too.
+ * The place of an ancillary word that the frame does not have is far behind every packet too.
  */
-function alwaysFails({ code, k }: CbpfInsn, ancillary: boolean): boolean {
+function alwaysFails({ code, k }: CbpfInsn, { ancillary, a }: FilterFrame): boolean {
   if (classOf(code) === BPF_LD && mode(code) === BPF_ABS) {
-    return !(ancillary && k >= SKF_AD_OFF) && k + sizeOf(code) > 0x7fffffff;
+    if (k >= SKF_AD_OFF && ancillary?.(a, k - SKF_AD_OFF) !== undefined) return false;
+    return k + sizeOf(code) > 0x7fffffff;
   }
   if (classOf(code) === BPF_LD && mode(code) === BPF_IND) return k >= 2 ** 31;
   if (classOf(code) === BPF_LDX && mode(code) === BPF_MSH) return k >= 0x7fffffff;
@@ -188,10 +189,10 @@ const PLAIN_IPV4_HEADER = 20;
 /**
  * The filter as a fragment: goes to `frame.match` or `frame.noMatch`. Loses r0-r5, A and X.
  *
- * @throws {AssemblyError} an instruction that classic BPF does not have, or an unknown ancillary word
+ * @throws {AssemblyError} an instruction that classic BPF does not have
  */
 export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Code {
-  const steps = unroll(program, frame.ancillary !== undefined);
+  const steps = unroll(program, frame);
   const known = analyse(steps);
   const labels = steps.map((_, index) => label(`filter_${index}`));
   const targets = new Set(steps.flatMap(({ onTrue, onFalse }, index) => {
@@ -215,7 +216,7 @@ export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Co
  * Targets made absolute, loops unrolled: copy n of the program is entered by the n-th backward jump.
  * Afterwards every jump goes forward, and a step that nothing reaches is left out (the verifier refuses dead code).
  */
-function unroll(program: readonly CbpfInsn[], ancillary: boolean): Step[] {
+function unroll(program: readonly CbpfInsn[], frame: FilterFrame): Step[] {
   const targetOf = (index: number, distance: number) => index + 1 + distance;
   const heads = program.flatMap(({ code, k }, index) => {
     const target = targetOf(index, k | 0);
@@ -240,7 +241,7 @@ function unroll(program: readonly CbpfInsn[], ancillary: boolean): Step[] {
         if (target > index) return place(copy, target);
         return copy < copies ? place(copy + 1, target) : undefined;
       };
-      const fails = alwaysFails(insn, ancillary), isJa = insn.code === (BPF_JMP | BPF_JA);
+      const fails = alwaysFails(insn, frame), isJa = insn.code === (BPF_JMP | BPF_JA);
       if (fails || classOf(insn.code) === BPF_RET) {
         steps.push({ insn, fails, onTrue: undefined, onFalse: undefined });
       } else if (isBranch(insn.code)) {
@@ -407,13 +408,10 @@ function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterF
         and32(dst, 15),
         lsh32(dst, 2),
       ];
-    case BPF_ABS:
-      if (k >= SKF_AD_OFF) {
-        const word = frame.ancillary?.(dst, k - SKF_AD_OFF);
-        if (word === undefined) throw new AssemblyError(`Ancillary word ${k - SKF_AD_OFF} is not known`);
-        return word;
-      }
-      return bytes({ code, k }, dst, known, frame);
+    case BPF_ABS: {
+      const word = k < SKF_AD_OFF ? undefined : frame.ancillary?.(dst, k - SKF_AD_OFF);
+      return word ?? bytes({ code, k }, dst, known, frame);
+    }
     case BPF_IND: {
       const size = sizeOf(code), done = label("loaded"), slow = label("with_options");
       const checked: Code = [

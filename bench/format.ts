@@ -1,12 +1,15 @@
 /**
- * Lines per second of the text printer on one core, from prepared records to /dev/null.
+ * Lines per second of the printers on one core, from prepared records to /dev/null, and to files that rotate.
  *
  * Run: bun bench/format.ts
  */
-import { closeSync, openSync } from "node:fs";
+import { mkdtempSync, openSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { HEADER_BYTES, packetEvent } from "../bpf-programs/events.ts";
-import { type TextOptions, TextPrinter } from "../lib/output/text.ts";
-import { BatchWriter } from "../lib/output/writer.ts";
+import { RotatingFile } from "../lib/output/file.ts";
+import { type FormatOptions, makePrinter } from "../lib/output/open.ts";
+import { BatchWriter, type ByteTarget, descriptor } from "../lib/output/writer.ts";
 
 const RECORDS = 32_768, ROUNDS = 60;
 const size = packetEvent.size;
@@ -48,31 +51,44 @@ function records(ipv6: boolean): DataView {
   return view;
 }
 
-function measure(name: string, view: DataView, changes: Partial<TextOptions> = {}): void {
-  const fd = openSync("/dev/null", "w");
-  const writer = new BatchWriter(fd);
-  const options: TextOptions = {
+const devNull = descriptor(openSync("/dev/null", "w"));
+
+function measure(
+  name: string,
+  view: DataView,
+  changes: Partial<FormatOptions> = {},
+  target: ByteTarget = devNull,
+  rounds = ROUNDS,
+): void {
+  const writer = new BatchWriter(target);
+  const options: FormatOptions = {
     outputMeta: true,
     outputTuple: true,
+    outputTcpFlags: false,
+    outputNetnsNames: false,
+    netnsNamesMaxLength: 16,
+    outputJson: false,
     timestamp: "none",
     tracepoints: false,
     bootOffsetNs: 1_700_000_000_000_000_000n,
     ...changes,
   };
-  const printer = new TextPrinter(
-    writer,
-    options,
-    { probe: (address) => `function_${address & 0xffffffn}`, place: () => undefined, dropReasons: new Map() },
-    { nameOf: (_, ifindex) => `eth${ifindex}`, generation: 0 },
-  );
+  const printer = makePrinter(writer, options, {
+    names: {
+      probe: (address) => `function_${address & 0xffffffn}`,
+      place: () => undefined,
+      dropReasons: new Map(),
+    },
+    interfaces: { nameOf: (_, ifindex) => `eth${ifindex}`, generation: 0 },
+    netnsNames: { nameOf: (netns) => netns % 4 === 0 ? undefined : `netns-${netns}`, generation: 0 },
+  });
   let best = Infinity;
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < rounds; round++) {
     const start = performance.now();
     for (let i = 0; i < RECORDS; i++) printer.print(view, i * size);
     writer.flush();
     best = Math.min(best, performance.now() - start);
   }
-  closeSync(fd);
   const perSecond = RECORDS / best * 1000;
   console.log(
     `${name.padEnd(28)} ${(perSecond / 1e6).toFixed(2)} M lines/s  ${(1e9 / perSecond).toFixed(0)} ns/line`,
@@ -85,3 +101,23 @@ measure("IPv6", ipv6);
 measure("IPv4, relative time", ipv4, { timestamp: "relative" });
 measure("IPv4, absolute time", ipv4, { timestamp: "absolute" });
 measure("IPv4, no meta, no tuple", ipv4, { outputMeta: false, outputTuple: false });
+measure("IPv4, flags, netns names", ipv4, { outputTcpFlags: true, outputNetnsNames: true });
+measure("JSON, IPv4", ipv4, { outputJson: true });
+measure("JSON, IPv6", ipv6, { outputJson: true });
+measure("JSON, IPv4, absolute time", ipv4, { outputJson: true, timestamp: "absolute" });
+measure("JSON, all fields", ipv4, {
+  outputJson: true,
+  timestamp: "relative",
+  outputTcpFlags: true,
+  outputNetnsNames: true,
+});
+
+const directory = mkdtempSync(join(tmpdir(), "pwru-bench-"));
+const limits = { maxBytes: 32 * 2 ** 20, maxBackups: 1, maxAgeDays: 0, compress: false };
+const file = new RotatingFile(join(directory, "text"), limits);
+measure("IPv4, to files of 32 MiB", ipv4, {}, file, 20);
+await file.close();
+const jsonFile = new RotatingFile(join(directory, "json"), limits);
+measure("JSON, IPv4, to such files", ipv4, { outputJson: true }, jsonFile, 20);
+await jsonFile.close();
+rmSync(directory, { recursive: true });

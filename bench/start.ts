@@ -7,7 +7,7 @@
 import { boot } from "../tests/vm/boot.ts";
 import { kernelNames } from "../tests/vm/images.ts";
 import { isKernelName, prepare, testedBinary } from "../tests/vm/lab.ts";
-import { Run } from "../tests/vm/scenario.ts";
+import { jobOf, Run } from "../tests/vm/scenario.ts";
 import { type StartRow, startRows, startStop } from "../tests/vm/scenarios/start.ts";
 
 const seconds = (ms: number) => (ms / 1000).toFixed(2);
@@ -39,7 +39,7 @@ if (unknown.length > 0) {
 }
 for (const kernel of wanted.length === 0 ? kernelNames : wanted.filter(isKernelName)) {
   const image = prepare(kernel, console.error);
-  const booted = await boot(image, [startStop], { binary: testedBinary() });
+  const booted = await boot(image, [jobOf(startStop)], { binary: testedBinary() });
   const outcome = booted.outcomes.get(startStop.name);
   console.log(`\nLinux ${kernel} (${image.package})`);
   if (outcome?.status !== 0) {

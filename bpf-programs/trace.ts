@@ -27,8 +27,10 @@ import {
   ja,
   jeq,
   jeq32,
+  jge,
   jgt,
   jle,
+  jlt,
   jne,
   jne32,
   jset32,
@@ -57,6 +59,7 @@ import {
   sub,
 } from "../asm/insn.ts";
 import { type Field, u32, u64, u8 } from "../asm/layout.ts";
+import { COPY_BYTES, copyWithFragment, type MemoryMap } from "./fragments.ts";
 import { HEADER_BYTES, packetEvent, traceCounters } from "./events.ts";
 import type { FilterExpression } from "./expression.ts";
 import type { TraceMaps } from "./maps.ts";
@@ -84,6 +87,8 @@ export interface TraceOptions {
   readonly ifindex?: number;
   /** a question about the sk_buff */
   readonly expression?: FilterExpression;
+  /** absent: headers in page fragments cannot be read, and are counted */
+  readonly memory?: MemoryMap;
   /** netns, mark, interface, protocol, MTU, length */
   readonly meta: boolean;
   /** addresses and ports: copies the packet's headers */
@@ -101,9 +106,11 @@ const slot = {
   packet: -32,
   temp: -40,
   key: -48,
-  scratch: -112, // 16 words of the packet filter, then 8 values of the expression
-  skbCopy: -320, // 208 bytes
-  packetCopy: -424, // 104 bytes
+  copied: -56, // 0, or 1: constants, by which the verifier sees that the filter starts again only once
+  length: -64, // of the whole packet, once it is copied
+  scratch: -128, // 16 words of the packet filter, then 8 values of the expression
+  skbCopy: -336, // 208 bytes
+  packetCopy: -440, // 104 bytes
 } as const;
 
 /** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
@@ -123,6 +130,43 @@ export function kprobeProgram(options: TraceOptions, context: ProbeContext, argu
     code: trace(options, {
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       // on x86-64 a breakpoint has been stepped over; lib/link knows where its probes sit
+      identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
+    }),
+  };
+}
+
+/**
+ * The same for functions with different positions: `maps.positions` knows each probe's. One program for all
+ * costs a look-up per hit, but every further perf event costs 0.1 s to close.
+ */
+export function kprobePositionsProgram(options: TraceOptions, context: ProbeContext): ProgramSpec {
+  const found = label("found"), positions = [1, 2, 3, 4, 5].map((n) => label(`argument_${n}`));
+  return {
+    name: "kprobe_skb_any",
+    type: BPF_PROG_TYPE_KPROBE,
+    license: "Dual BSD/GPL",
+    code: trace(options, {
+      prologue: [
+        mov(r6, r1), // r6 = context, kept over the call
+        ldx(r2, at(r1, context.instructionPointer, u64)),
+        stx(at(fp, slot.temp, u64), r2),
+        ldMap(r1, options.maps.positions),
+        lea(r2, at(fp, slot.temp, u64)),
+        call("bpf_map_lookup_elem"),
+        mov(r7, r6), // r7 = context
+        mov(r6, 0),
+        mov(r1, r7),
+        jeq(r0, 0, found), // no position, no packet
+        ldx(r2, at(r0, u64)),
+        positions.map((place, index) => jeq(r2, index + 1, place)),
+        ja(found),
+        positions.map((place, index) => [
+          place,
+          ldx(r6, at(r7, argumentOffset(context, index + 1), u64)),
+          ja(found),
+        ]),
+        found,
+      ],
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
     }),
   };
@@ -218,7 +262,7 @@ const SKB_COPY_BYTES = slot.scratch - slot.skbCopy;
 
 /** The sk_buff's fields on this kernel, only those that the options need. */
 function skbFields(options: TraceOptions): Field[] {
-  const { kernel, access, filter, mark, netns, ifindex, expression, meta, tuple } = options;
+  const { kernel, access, filter, memory, mark, netns, ifindex, expression, meta, tuple } = options;
   const field = (name: string) => kernel.field("sk_buff", name);
   const headers = filter !== undefined || tuple, words = ancillaryWords(filter);
   const device = meta || netns !== undefined || ifindex !== undefined || words.has(ancillary.ifindex.offset);
@@ -230,6 +274,7 @@ function skbFields(options: TraceOptions): Field[] {
     mac_header: filter !== undefined,
     network_header: headers,
     data_len: filter !== undefined,
+    end: filter !== undefined && memory !== undefined,
     mark: meta || mark !== undefined,
     len: meta,
     protocol: meta || tuple,
@@ -338,7 +383,7 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     stack: slot.skbCopy,
     stackBytes: SKB_COPY_BYTES,
     fields,
-    unreadable,
+    unreadable: miss, // a pointer that leads nowhere is no packet
   });
   const load: LoadSkb = (dst, field, hold) =>
     skb.load(dst, typeof field === "string" ? options.kernel.field("sk_buff", field) : field, hold);
@@ -379,39 +424,34 @@ function matchesMark({ mark }: TraceOptions, load: LoadSkb, miss: Label): Code {
  *
  * It has one when mac_header is set and the network header lies a link header behind it, or when the
  * driver has just set it (`data` points behind it) and nobody has set network_header yet.
+ *
+ * A load behind the linear part of a packet with page fragments starts the filter again, on a copy.
  */
 function matchesFilter(options: TraceOptions, load: LoadSkb, miss: Label, unreadable: Label): Code {
-  const { filter, access } = options;
+  const { filter } = options;
   if (filter === undefined) return [];
   const l2 = label("l2"), l3 = label("l3"), fresh = label("fresh_from_driver"), matched = label("matched");
-  const tooShort = label("too_short");
-  const run = (program: readonly CbpfInsn[] | undefined, start: Register): Code =>
-    program === undefined ? ja(miss) : [
+  const run = (
+    program: readonly CbpfInsn[] | undefined,
+    header: "mac_header" | "network_header",
+    start: Register,
+  ) => {
+    if (program === undefined) return ja(miss);
+    const begin = label("begin"), tooShort = label("too_short");
+    return [
       jgt(start, r8, miss), // the header would begin behind the linear bytes
       add(r9, start), // r9 = the packet's first byte
       sub(r8, start),
       mov(r6, r8), // r6 = bytes from there to tail
-      cbpfToEbpf(program, {
-        access: access.packet({
-          base: r9,
-          spill: slot.packet,
-          stack: slot.packetCopy,
-          stackBytes: slot.skbCopy - slot.packetCopy,
-          unreadable,
-        }),
-        a: r7,
-        x: r8,
-        length: r6,
-        wireLength: (dst) => [ldx(dst, at(fp, slot.view, u64)), load(dst, "data_len", dst), add(dst, r6)],
-        ancillary: (dst, word) => ancillaryWord(options, load, dst, word),
-        scratch: slot.scratch,
-        match: matched,
-        noMatch: miss,
-        tooShort,
-      }),
+      begin,
+      runFilter(options, program, load, { match: matched, noMatch: miss, tooShort, unreadable }),
+      tooShort,
+      startAgain(options, load, header, begin, miss, unreadable),
     ];
+  };
   return [
     stx(at(fp, slot.view, u64), r6),
+    st(at(fp, slot.copied, u64), 0),
     load(r9, "head"),
     load(r8, "tail"), // an offset from head, as all of these
     load(r1, "mac_header"),
@@ -427,17 +467,101 @@ function matchesFilter(options: TraceOptions, load: LoadSkb, miss: Label, unread
     sub(r4, r1),
     jne(r4, ETH_HLEN, l3),
     l2,
-    run(filter.l2, r1),
+    run(filter.l2, "mac_header", r1),
     l3,
-    run(filter.l3, r2),
-    tooShort, // what the filter wants may lie in page fragments: then there is no verdict
-    ldx(r6, at(fp, slot.view, u64)),
-    load(r1, "data_len"),
-    jne32(r1, 0, unreadable),
-    ja(miss),
+    run(filter.l3, "network_header", r2),
     matched,
     ldx(r6, at(fp, slot.view, u64)),
   ];
+}
+
+/** The filter on the packet whose first byte r9 has the address of, and r6 bytes of which can be read. */
+function runFilter(
+  options: TraceOptions,
+  program: readonly CbpfInsn[],
+  load: LoadSkb,
+  ends: { match: Label; noMatch: Label; tooShort: Label; unreadable: Label },
+): Code {
+  return cbpfToEbpf(program, {
+    access: options.access.packet({
+      base: r9,
+      spill: slot.packet,
+      stack: slot.packetCopy,
+      stackBytes: slot.skbCopy - slot.packetCopy,
+      unreadable: ends.unreadable,
+    }),
+    a: r7,
+    x: r8,
+    length: r6,
+    wireLength: (dst) => {
+      const original = label("original"), known = label("length_known");
+      return [
+        ldx(dst, at(fp, slot.copied, u64)),
+        jeq(dst, 0, original),
+        ldx(dst, at(fp, slot.length, u64)),
+        ja(known),
+        original,
+        ldx(dst, at(fp, slot.view, u64)),
+        load(dst, "data_len", dst),
+        add(dst, r6),
+        known,
+      ];
+    },
+    ancillary: (dst, word) => ancillaryWord(options, load, dst, word),
+    scratch: slot.scratch,
+    ...ends,
+  });
+}
+
+/**
+ * After a load behind the linear bytes: a packet that has no more bytes does not match; of one that has, a copy
+ * is made and the filter runs again from `begin`. A load that is behind the copy too leaves the filter
+ * without a verdict.
+ */
+function startAgain(
+  options: TraceOptions,
+  load: LoadSkb,
+  header: "mac_header" | "network_header",
+  begin: Label,
+  miss: Label,
+  unreadable: Label,
+): Code {
+  const { kernel, access, memory, maps } = options, second = label("second_time");
+  const whole: Code = [
+    ldx(r1, at(fp, slot.copied, u64)),
+    jne(r1, 0, second),
+    ldx(r6, at(fp, slot.view, u64)),
+    load(r2, "data_len"),
+    jeq(r2, 0, miss),
+  ];
+  const again: Code = memory === undefined ? ja(unreadable) : [
+    load(r1, header),
+    load(r8, "tail"),
+    sub(r8, r1), // r8 = linear bytes
+    load(r7, "head"),
+    add(r7, r1), // r7 = the packet's first byte
+    add(r2, r8),
+    stx(at(fp, slot.length, u64), r2),
+    st(at(fp, slot.copied, u64), 1),
+    jge(r8, COPY_BYTES, unreadable),
+    copyWithFragment({
+      kernel,
+      access,
+      memory,
+      scratch: maps.scratch,
+      key: slot.key,
+      temp: slot.temp,
+      loadSharedInfo: [
+        ldx(r1, at(fp, slot.view, u64)),
+        load(r8, "head", r1),
+        load(r2, "end", r1),
+        add(r8, r2),
+      ],
+      unreadable,
+    }),
+    ja(begin),
+  ];
+  return [whole, again, second, ldx(r1, at(fp, slot.length, u64)), jlt(r6, r1, unreadable), ja(miss)];
 }
 
 /** dst = inode number of the network namespace whose `struct net *` is the `field` of r7, or 0. */

@@ -93,3 +93,13 @@ export class UnsupportedError extends Error {
     this.hint = hint;
   }
 }
+
+/** The output file is none that can be written, or is no more; `hint` says what to do. */
+export class OutputError extends Error {
+  override readonly name = "OutputError";
+  readonly hint: string | undefined;
+  constructor(message: string, { hint, cause }: { hint?: string; cause?: unknown } = {}) {
+    super(message, cause === undefined ? {} : { cause });
+    this.hint = hint;
+  }
+}

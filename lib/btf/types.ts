@@ -102,6 +102,13 @@ export class BtfTypes implements KernelTypes {
     return this.btf.find(name, BTF_KIND.STRUCT) ?? this.btf.find(name, BTF_KIND.UNION);
   }
 
+  /** Bytes of a struct or union. @throws {BtfError} there is none */
+  sizeOf(struct: string): number {
+    const id = this.structId(struct);
+    if (id === undefined) throw new BtfError(`Kernel BTF has no struct ${struct}`, { type: struct });
+    return sizeOf(this.btf, id);
+  }
+
   functionId(name: string): number | undefined {
     return this.btf.find(name, BTF_KIND.FUNC);
   }

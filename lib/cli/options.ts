@@ -90,6 +90,17 @@ function list(parse: (text: string) => string[], about: About<readonly string[]>
   };
 }
 
+/** A whole number of at most 32 bits, which pwru calls int. */
+function count(value: number, about: About<number>): Option<number> {
+  return {
+    type: "int",
+    default: value,
+    ...(value === 0 ? {} : { shownDefault: `${value}` }),
+    parse: (text) => Number(parseUnsigned(text, 32)),
+    ...about,
+  };
+}
+
 export const options = {
   "all-kmods": flag(false, {
     help: "probe the functions of every loaded kernel module too",
@@ -158,6 +169,50 @@ export const options = {
     section: "Probes",
     completion: "module",
   }),
+  "netns-names-max-length": {
+    type: "uint8",
+    default: 16,
+    shownDefault: "16",
+    help: "columns for the names of --output-netns-names, at least 10; longer names are cut",
+    section: "Output",
+    parse: (text) => Math.max(10, Number(parseUnsigned(text, 8))),
+  } satisfies Option<number> as Option<number>,
+  "output-file": optional("string", parsePath, {
+    help: "write events to this file, and begin a new one when it has grown too large",
+    detail:
+      "The file is appended to if it exists. Rotated files lie beside it and have the time of rotation in " +
+      "their names. A new file has mode 0644 less the umask; one that exists keeps mode and owner, and so do its " +
+      "successors.",
+    section: "Output",
+    completion: "file",
+  }),
+  "output-file-compress": flag(false, {
+    help: "compress rotated files with gzip",
+    section: "Output",
+  }),
+  "output-file-max-age": count(0, {
+    help: "days after which rotated files are deleted; 0 is never",
+    section: "Output",
+  }),
+  "output-file-max-backups": count(0, {
+    help: "how many rotated files to keep; 0 is all",
+    section: "Output",
+  }),
+  "output-file-max-size": {
+    type: "int",
+    default: 100,
+    shownDefault: "100",
+    help: "size of a file in MiB; 0 is 100",
+    section: "Output",
+    parse: (text) => Number(parseUnsigned(text, 32)) || 100,
+  } satisfies Option<number> as Option<number>,
+  "output-json": flag(false, {
+    help: "print one JSON object per event",
+    detail:
+      "docs/event.schema.json describes it. Nothing is left out because it is zero, names are not cut, and " +
+      "the time of --timestamp absolute is in UTC, in nanoseconds.",
+    section: "Output",
+  }),
   "output-limit-lines": {
     type: "uint",
     default: 0,
@@ -168,6 +223,14 @@ export const options = {
   } satisfies Option<number> as Option<number>,
   "output-meta": flag(true, {
     help: "print namespace, mark, interface, protocol, MTU and length",
+    section: "Output",
+  }),
+  "output-netns-names": flag(false, {
+    help: "print the name of the network namespace, as ip netns or Docker gave it",
+    section: "Output",
+  }),
+  "output-tcp-flags": flag(false, {
+    help: "print the flags of TCP packets, as part of the addresses and ports",
     section: "Output",
   }),
   "output-tuple": flag(true, {

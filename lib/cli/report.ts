@@ -8,6 +8,7 @@ import {
   BtfError,
   FilterSyntaxError,
   KernelError,
+  OutputError,
   RingBufferError,
   UnsupportedError,
   UsageError,
@@ -43,7 +44,7 @@ export function errorText(error: unknown, { debug = false }: { debug?: boolean }
 function isExpected(error: unknown): error is Error {
   return error instanceof KernelError || error instanceof BtfError || error instanceof UsageError ||
     error instanceof FilterSyntaxError || error instanceof UnsupportedError ||
-    error instanceof RingBufferError ||
+    error instanceof RingBufferError || error instanceof OutputError ||
     (error instanceof Error && "syscall" in error && "code" in error);
 }
 
@@ -124,13 +125,7 @@ function indented(label: string, text: string): string[] {
   return text.split("\n").map((line, index) => fact(index === 0 ? label : "", line));
 }
 
-/** Where an event can get lost, as the closing line says it. */
-const LOSSES = {
-  ringFull: "in a full ring buffer",
-  unreadable: "with unreadable bytes",
-  recursion: "in probes that interrupted probes",
-} as const;
-
+/** What a run has to say for itself at the end. */
 export interface Summary {
   readonly probes: "function" | "tracepoint";
   readonly attached: number;
@@ -138,24 +133,35 @@ export interface Summary {
   readonly shown: number;
   /** events that came after the last line that was asked for */
   readonly beyondLimit?: number;
-  readonly lost: { readonly [K in keyof typeof LOSSES]?: number | bigint };
+  /** events that found the ring buffer full */
+  readonly lost?: bigint;
+  /** packets that the filter could not read, once per function */
+  readonly unreadable?: bigint;
+  /** hits for which no program ran */
+  readonly missed?: bigint;
 }
 
 /**
  * The closing line: what was watched, what was shown, and what was not.
  *
- * `Attached to 1462 of 1503 functions, showed 120 events, lost 73: 70 in a full ring buffer, 3 with ...`
+ * `Attached to 1462 of 1503 functions, showed 120 events, lost 70 in a full ring buffer (...); 3 packets ...`
  */
-export function summaryText({ probes, attached, found, shown, beyondLimit = 0, lost }: Summary): string {
-  const parts = (Object.keys(LOSSES) as (keyof typeof LOSSES)[]).filter((key) => BigInt(lost[key] ?? 0) > 0n);
-  const total = parts.reduce((sum, key) => sum + BigInt(lost[key]!), 0n);
-  const losses = parts.map((key) => `${lost[key]} ${LOSSES[key]}`).join(", ");
-  const hint = parts.includes("ringFull") ? "; a larger --ring-size rides out bursts" : "";
+export function summaryText(summary: Summary): string {
+  const { probes, attached, found, shown, beyondLimit = 0, lost = 0n, unreadable = 0n, missed = 0n } =
+    summary;
   const more = beyondLimit === 0 ? "" : `${beyondLimit} came after --output-limit-lines, `;
-  return `Attached to ${attached} of ${count(found, probes)}, showed ${count(shown, "event")}, ${more}` +
-    `lost ${total === 0n ? "none" : `${total}: ${losses}${hint}`}\n`;
+  const parts = [
+    `Attached to ${attached} of ${count(found, probes)}, showed ${count(shown, "event")}, ${more}lost ${
+      lost === 0n ? "none" : `${lost} in a full ring buffer (a larger --ring-size rides out bursts)`
+    }`,
+    unreadable === 0n
+      ? ""
+      : `${count(unreadable, "time")} the filter could not read the packet and showed nothing`,
+    missed === 0n ? "" : `${count(missed, "hit")} not looked at, in probes that interrupted probes`,
+  ];
+  return `${parts.filter((part) => part !== "").join("; ")}\n`;
 }
 
-function count(number: number, thing: string): string {
-  return `${number} ${thing}${number === 1 ? "" : "s"}`;
+function count(number: number | bigint, thing: string): string {
+  return `${number} ${thing}${BigInt(number) === 1n ? "" : "s"}`;
 }

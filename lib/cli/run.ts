@@ -5,9 +5,12 @@
  */
 import { writeFileSync, writeSync } from "node:fs";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
+import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
-import { type Names, TextPrinter } from "../output/text.ts";
-import { BatchWriter } from "../output/writer.ts";
+import { NetnsNameTable } from "../output/netns_names.ts";
+import { makePrinter, openOutput } from "../output/open.ts";
+import type { EventPrinter, Names } from "../output/printer.ts";
+import type { BatchWriter } from "../output/writer.ts";
 import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
@@ -16,6 +19,7 @@ import { releaseMemory } from "../sys/memory.ts";
 import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compilePacketFilter } from "../trace/filter.ts";
+import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
 import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
@@ -63,26 +67,21 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   using _signals = onSignals((signal) => stop.abort(signal));
   using session = await openSession(wanted);
   const { backend } = session;
+  await using _probes = letGo(backend, log);
   for (const remark of session.remarks) log.debug(remark);
   log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
 
   const interfaces = new InterfaceTable();
   if (options.outputMeta) warnOfNamespaces(interfaces.scan(), log);
-  const writer = new BatchWriter(STDOUT);
-  const { outputMeta, outputTuple, timestamp } = options;
-  const printer = new TextPrinter(
-    writer,
-    {
-      outputMeta,
-      outputTuple,
-      timestamp,
-      tracepoints: backend.name === "tracepoint",
-      bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
-    },
-    names(session),
-    interfaces,
-  );
-  const reading = new Reading(session, printer, writer, options.outputLimitLines, stop);
+  const netnsNames = new NetnsNameTable();
+  if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
+  await using output = openOutput(options, (message, { message: error }) => log.warn(message, { error }));
+  const printer = makePrinter(output.writer, {
+    ...options,
+    tracepoints: backend.name === "tracepoint",
+    bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
+  }, { names: names(session), interfaces, netnsNames });
+  const reading = new Reading(session, printer, output.writer, options.outputLimitLines, stop);
 
   releaseMemory();
   log.info("Attaching probes", { via: backend.name });
@@ -93,6 +92,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   });
   for (const remark of backend.remarks) log.warn(remark);
   log.debug("Attached", { ms: sinceStart() });
+  refuseIfNamed(options.filterFunc, backend);
   warnOfFailures(backend, options.debug, log);
   if (!stop.signal.aborted) {
     log.info("Attached", { ignored: backend.failures.length });
@@ -113,12 +113,25 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
     found: backend.found,
     shown: printer.printed,
     beyondLimit: reading.beyondLimit,
-    lost: { ringFull: lost, unreadable, recursion: missed },
+    lost,
+    unreadable,
+    missed,
   }));
-
   const giveUp = new AbortController();
   using _second = onSignals(() => giveUp.abort());
-  await backend.release({ say: (sentence) => log.info(sentence), signal: giveUp.signal });
+  await output.close(giveUp.signal);
+}
+
+/** On every way out: no event comes any more, and what closed probes leave behind is seen to. */
+function letGo(backend: ProbeBackend, log: Log): AsyncDisposable {
+  return {
+    async [Symbol.asyncDispose]() {
+      backend.close();
+      const giveUp = new AbortController();
+      using _signals = onSignals(() => giveUp.abort());
+      await backend.release({ say: (sentence) => log.info(sentence), signal: giveUp.signal });
+    },
+  };
 }
 
 /** ms since the process began. */
@@ -133,6 +146,16 @@ function warnOfNamespaces(failures: readonly NetnsFailure[], log: Log): void {
     namespaces: failures.length,
     first: inode,
     error: cause.message,
+  });
+}
+
+/** A function that the user named must be there; of a pattern's, those that can be. */
+function refuseIfNamed(pattern: string, { failures, attached }: ProbeBackend): void {
+  const [first] = failures;
+  if (first === undefined || !(isExactName(pattern) || attached === 0)) return;
+  throw new UnsupportedError(`Cannot probe "${first.name}": ${first.code}`, {
+    hint:
+      "the kernel refuses probes there; --backend kprobe-multi, kprobe and tracepoint differ in where they can",
   });
 }
 
@@ -157,7 +180,7 @@ class Reading {
   /** records that came after the last line that was asked for */
   beyondLimit = 0;
   readonly #session: Session;
-  readonly #printer: TextPrinter;
+  readonly #printer: EventPrinter;
   readonly #writer: BatchWriter;
   readonly #limit: number;
   readonly #stop: AbortController;
@@ -165,7 +188,7 @@ class Reading {
 
   constructor(
     session: Session,
-    printer: TextPrinter,
+    printer: EventPrinter,
     writer: BatchWriter,
     limit: number,
     stop: AbortController,
@@ -176,6 +199,8 @@ class Reading {
     this.#limit = limit === 0 ? Infinity : limit;
     this.#stop = stop;
     this.ended = this.#run();
+    // An error while probes are still being attached ends that; it is reported by whoever awaits the end.
+    this.ended.catch(() => stop.abort());
   }
 
   /** why it ended, as the log says it */
@@ -260,7 +285,7 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     functionPattern: options.filterFunc,
     modules: options.allKmods ? "all" : options.kmods,
     ringBytes: options.ringSize,
-    meta: options.outputMeta,
+    meta: options.outputMeta || options.outputNetnsNames,
     tuple: options.outputTuple,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),

@@ -19,27 +19,19 @@ export interface ChosenKprobes<T extends KprobeTarget> {
 /**
  * Kprobe events if tracefs lets us, else the kprobe PMU.
  *
- * @param recordAddresses the targets' addresses are those of ftrace's records (Selection.recordAddresses)
  * @throws {UnsupportedError} neither is to be had
  */
-export function openKprobes<T extends KprobeTarget>(
-  { recordAddresses = false }: { recordAddresses?: boolean } = {},
-): ChosenKprobes<T> {
+export function openKprobes<T extends KprobeTarget>(): ChosenKprobes<T> {
   try {
     const control = openTracefs();
     return {
-      backend: new KprobeEvents<T>({
-        control,
-        perf: tracepointEvents,
-        livepatched: livepatchedFunctions(),
-        recordAddresses,
-      }),
+      backend: new KprobeEvents<T>({ control, perf: tracepointEvents, livepatched: livepatchedFunctions() }),
       fallback: undefined,
       sweepDeadOwners: () => void sweepDeadOwners(control),
     };
   } catch (error) {
     if (!(error instanceof UnsupportedError)) throw error;
-    const parts = { perf: pmuEvents, pmuType: kprobePmuType(), allowance: probeAllowance(), recordAddresses };
+    const parts = { perf: pmuEvents, pmuType: kprobePmuType(), allowance: probeAllowance() };
     return { backend: new KprobePmu<T>(parts), fallback: error, sweepDeadOwners: () => {} };
   }
 }

@@ -48,8 +48,6 @@ export interface KprobeEventsParts {
   readonly perf: TracepointEvents;
   /** functions that a livepatch redirects: a probe behind their nop would never fire */
   readonly livepatched?: ReadonlySet<string>;
-  /** addresses of targets are those of ftrace's records */
-  readonly recordAddresses?: boolean;
   readonly group?: string;
   readonly arch?: string;
   /** who deletes the definitions at exit */
@@ -62,7 +60,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
   readonly #control: ProbeControl;
   readonly #perf: TracepointEvents;
   readonly #livepatched: ReadonlySet<string>;
-  readonly #rules: PlaceRules;
+  readonly #arch: string;
   readonly #sweep: NonNullable<KprobeEventsParts["sweep"]>;
   readonly #probes = new Map<bigint, T>();
   readonly #open: Disposable[] = [];
@@ -73,7 +71,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
     this.#perf = parts.perf;
     this.#livepatched = parts.livepatched ?? new Set();
     this.group = parts.group ?? formatOwner(ourselves());
-    this.#rules = { arch: parts.arch ?? process.arch, recordAddresses: parts.recordAddresses ?? false };
+    this.#arch = parts.arch ?? process.arch;
     this.#sweep = parts.sweep ?? sweepAtExit;
   }
 
@@ -90,6 +88,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
     const total = batches.reduce((sum, batch) => sum + batch.length, 0);
     const failed: AttachFailure<T>[] = [];
     let attached = 0, done = 0;
+    const rules = { arch: this.#arch, recordAddresses: options.recordAddresses ?? false };
     const pace = new Pace();
     // Shared: two that attach do not wait for one another, only deleting holds attaching up.
     const locked = await lock(this.#control, "probes", "shared", {
@@ -107,7 +106,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
               await pace.rest();
             }
             if (options.signal?.aborted === true) return { attached, failed, interrupted: true };
-            const code = this.#define(event, target);
+            const code = this.#define(event, target, rules, options.onProbe);
             done++;
             if (code === undefined) defined++;
             else {
@@ -130,14 +129,22 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
   }
 
   /** Tries the places of a function in turn; the errno's name when the kernel refused them all. */
-  #define(event: string, target: T): string | undefined {
-    const rules = this.#rules, { address, name } = target;
+  #define(
+    event: string,
+    target: T,
+    rules: PlaceRules,
+    onProbe: AttachOptions<T>["onProbe"],
+  ): string | undefined {
+    const { address, name } = target;
     for (let place = firstPlace(address, rules, this.#livepatched.has(name));;) {
       const definition = { group: this.group, event, address: place, index: probeCount++ };
       const code = this.#control.write(formatDefinition(definition));
       if (code === undefined) {
         this.#defined++;
-        for (const at of firingPlaces(address, rules, place)) this.#probes.set(at, target);
+        for (const at of firingPlaces(address, rules, place)) {
+          this.#probes.set(at, target);
+          onProbe?.(at, target);
+        }
         return undefined;
       }
       const next = nextPlace(address, rules, place, code);

@@ -12,7 +12,7 @@ import { UnsupportedError } from "../errors.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { getrlimit, RLIMIT_NOFILE } from "../sys/process.ts";
 import { spawnHelper } from "./helper.ts";
-import { firingPlaces, firstPlace } from "./probe_place.ts";
+import { firingPlaces, firstPlace, type PlaceRules } from "./probe_place.ts";
 import type {
   AttachFailure,
   AttachOptions,
@@ -66,8 +66,6 @@ export interface KprobePmuParts {
   readonly spawn?: (words: string[], fds: number[]) => void;
   readonly pid?: number;
   readonly arch?: string;
-  /** addresses of targets are those of ftrace's records */
-  readonly recordAddresses?: boolean;
 }
 
 export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
@@ -77,13 +75,7 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
   readonly #events: OwnedFd[] = [];
 
   constructor(parts: KprobePmuParts) {
-    this.#parts = {
-      spawn: spawnHelper,
-      pid: process.pid,
-      arch: process.arch,
-      recordAddresses: false,
-      ...parts,
-    };
+    this.#parts = { spawn: spawnHelper, pid: process.pid, arch: process.arch, ...parts };
   }
 
   get probes(): ReadonlyMap<bigint, T> {
@@ -97,6 +89,7 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
   ): Promise<AttachResult<T>> {
     const total = batches.reduce((sum, batch) => sum + batch.length, 0);
     const failed: AttachFailure<T>[] = [], before = this.#events.length;
+    const rules = { arch: this.#parts.arch, recordAddresses: options.recordAddresses ?? false };
     let done = 0;
     for (const [number, batch] of batches.entries()) {
       for (const target of batch) {
@@ -104,7 +97,7 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
         if (options.signal?.aborted === true) {
           return { attached: this.#events.length - before, failed, interrupted: true };
         }
-        const code = this.#attach(target, programs);
+        const code = this.#attach(target, programs, rules, options.onProbe);
         if (code !== undefined) {
           failed.push({ target, code });
           options.onFailure?.({ target, code });
@@ -116,16 +109,23 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
     return { attached: this.#events.length - before, failed, interrupted: false };
   }
 
-  #attach(target: T, programs: ReadonlyMap<number, number>): string | undefined {
+  #attach(
+    target: T,
+    programs: ReadonlyMap<number, number>,
+    rules: PlaceRules,
+    onProbe: AttachOptions<T>["onProbe"],
+  ): string | undefined {
     const program = programs.get(target.argument);
     if (program === undefined) {
       throw new RangeError(`${target.name}: no program takes the packet from argument ${target.argument}`);
     }
-    const { allowance, arch, recordAddresses } = this.#parts;
-    if (this.#events.length >= allowance) return "EMFILE";
-    const { address } = target, rules = { arch, recordAddresses };
+    if (this.#events.length >= this.#parts.allowance) return "EMFILE";
+    const { address } = target;
     const place = firstPlace(address, rules, true);
-    for (const at of firingPlaces(address, rules, place)) this.#probes.set(at, target);
+    for (const at of firingPlaces(address, rules, place)) {
+      this.#probes.set(at, target);
+      onProbe?.(at, target);
+    }
     const event = this.#parts.perf.open(this.#parts.pmuType, place, program);
     if (typeof event === "string") return event;
     this.#events.push(event);

@@ -7,7 +7,8 @@
  */
 import { linksOf, reachableNetns } from "../sys/netns.ts";
 import type { NetworkLink } from "../sys/rtnetlink.ts";
-import type { InterfaceNames } from "./text.ts";
+import { Patience } from "./patience.ts";
+import type { InterfaceNames } from "./printer.ts";
 
 /** What the table needs from the system. */
 export interface InterfaceSystem {
@@ -31,13 +32,6 @@ export interface NetnsFailure {
   readonly cause: Error;
 }
 
-/** Wait after a look in vain, and the longest such wait. */
-const FIRST_WAIT_MS = 250, LONGEST_WAIT_MS = 60_000;
-/** Looks may take this part of the time: one reads a link per process, of which there may be thousands. */
-const SHARE = 1 / 20;
-/** Namespaces with unknown interfaces to remember. */
-const WAITS_LIMIT = 4096;
-
 /** Names of one namespace to keep of interfaces that are gone. */
 const KEPT_LIMIT = 16_384;
 
@@ -54,11 +48,11 @@ export class InterfaceTable implements InterfaceNames {
   generation = 0;
   readonly #system: InterfaceSystem;
   readonly #known = new Map<number, KnownNetns>();
-  readonly #waits = new Map<number, { until: number; nextMs: number }>();
-  #busyUntil = -Infinity;
+  readonly #patience: Patience;
 
   constructor(system: Partial<InterfaceSystem> = {}) {
     this.#system = { ...realSystem, ...system };
+    this.#patience = new Patience(this.#system.now);
   }
 
   /**
@@ -81,14 +75,11 @@ export class InterfaceTable implements InterfaceNames {
 
   nameOf(netns: number, ifindex: number): string | undefined {
     const name = this.#known.get(netns)?.names.get(ifindex);
-    if (name !== undefined || netns === 0 || ifindex === 0 || !this.#mayLook(netns)) return name;
-    const start = this.#system.now();
-    this.#look(netns);
-    const found = this.#known.get(netns)?.names.get(ifindex);
-    const end = this.#system.now();
-    this.#busyUntil = end + (end - start) / SHARE;
-    this.#remember(netns, end, found !== undefined);
-    return found;
+    if (name !== undefined || netns === 0 || ifindex === 0) return name;
+    return this.#patience.look(netns, () => {
+      this.#look(netns);
+      return this.#known.get(netns)?.names.get(ifindex);
+    });
   }
 
   /** The index of the interface with this name or alternative name, now. */
@@ -98,20 +89,6 @@ export class InterfaceTable implements InterfaceNames {
     const link = links.find((link) => link.name === name) ??
       links.find((link) => link.altNames.includes(name));
     return link?.ifindex;
-  }
-
-  #mayLook(netns: number): boolean {
-    const now = this.#system.now();
-    return now >= this.#busyUntil && now >= (this.#waits.get(netns)?.until ?? -Infinity);
-  }
-
-  #remember(netns: number, now: number, found: boolean): void {
-    const waitMs = found ? 0 : this.#waits.get(netns)?.nextMs ?? FIRST_WAIT_MS;
-    if (this.#waits.size >= WAITS_LIMIT) this.#waits.clear();
-    this.#waits.set(netns, {
-      until: now + waitMs,
-      nextMs: found ? FIRST_WAIT_MS : Math.min(waitMs * 2, LONGEST_WAIT_MS),
-    });
   }
 
   /** Reads one namespace by the files it had, or by those it has now. */

@@ -12,7 +12,8 @@ const ETH_P_8021Q = 0x8100, ETH_P_8021AD = 0x88a8;
 /** Smaller values of sk_buff.protocol are no EtherTypes (ETH_P_802_3_MIN in uapi/linux/if_ether.h). */
 const FIRST_ETHER_TYPE = 0x0600;
 
-const IPPROTO_HOPOPTS = 0, IPPROTO_ICMP = 1, IPPROTO_TCP = 6, IPPROTO_UDP = 17, IPPROTO_DCCP = 33;
+export const IPPROTO_TCP = 6;
+const IPPROTO_HOPOPTS = 0, IPPROTO_ICMP = 1, IPPROTO_UDP = 17, IPPROTO_DCCP = 33;
 const IPPROTO_ROUTING = 43, IPPROTO_FRAGMENT = 44, IPPROTO_AH = 51, IPPROTO_ICMPV6 = 58;
 const IPPROTO_DSTOPTS = 60, IPPROTO_SCTP = 132, IPPROTO_UDPLITE = 136, IPPROTO_HIP = 139, IPPROTO_SHIM6 = 140;
 
@@ -175,8 +176,16 @@ function decodeTransport(view: DataView, at: number, end: number, into: Tuple): 
   }
 }
 
+/** From bit 0 of a TCP header's flags byte up. */
+const TCP_FLAGS = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
+
+/** `SYN|ACK`; "" without flags. */
+export function tcpFlagNames(flags: number): string {
+  return TCP_FLAGS.filter((_, bit) => flags & 1 << bit).join("|");
+}
+
 /** By IP protocol; pwru names no more than these. */
-const NAMES: readonly Cell[] = Array.from({ length: 256 }, (_, protocol) => {
+const PROTOCOLS: readonly Cell[] = Array.from({ length: 256 }, (_, protocol) => {
   switch (protocol) {
     case IPPROTO_ICMP:
       return cell("(icmp)");
@@ -190,27 +199,37 @@ const NAMES: readonly Cell[] = Array.from({ length: 256 }, (_, protocol) => {
       return cell("()");
   }
 });
+/** TCP by its flags. */
+const TCP_WITH_FLAGS: readonly Cell[] = Array.from(
+  { length: 256 },
+  (_, flags) => cell(flags === 0 ? "(tcp)" : `(tcp:${tcpFlagNames(flags)})`),
+);
 
 const COLON = 0x3a;
 const ARROW = 0x3e2d; // "->", little endian
 
-/** `[ffff:...]:65535->[ffff:...]:65535(icmp6)` and some room. */
-export const TUPLE_BYTES = 128;
+/** `[ffff:...]:65535->[ffff:...]:65535(tcp:FIN|SYN|RST|PSH|ACK|URG|ECE|CWR)` and some room. */
+export const TUPLE_BYTES = 160;
 
-/** `10.0.2.15:40718->1.0.0.1:8080(tcp)`; `:0->:0()` when there is no IP header. */
-export function putTuple(out: DataView, at: number, view: DataView, tuple: Tuple): number {
+/**
+ * `10.0.2.15:40718->1.0.0.1:8080(tcp)`; `:0->:0()` when there is no IP header.
+ *
+ * @param flags shows those of TCP: `(tcp:SYN|ACK)`
+ */
+export function putTuple(out: DataView, at: number, view: DataView, tuple: Tuple, flags = false): number {
   const { etherType, protocol } = tuple;
   if (etherType === ETH_P_IP) at = putIpv4(out, at, view, tuple.source);
-  else if (etherType === ETH_P_IPV6) at = putBracketed(out, at, view, tuple.source);
+  else if (etherType === ETH_P_IPV6) at = putIpv6(out, at, view, tuple.source);
   out.setUint8(at, COLON);
   at = putDecimal(out, at + 1, tuple.sourcePort);
   out.setUint16(at, ARROW, true);
   at += 2;
   if (etherType === ETH_P_IP) at = putIpv4(out, at, view, tuple.destination);
-  else if (etherType === ETH_P_IPV6) at = putBracketed(out, at, view, tuple.destination);
+  else if (etherType === ETH_P_IPV6) at = putIpv6(out, at, view, tuple.destination);
   out.setUint8(at, COLON);
   at = putDecimal(out, at + 1, tuple.destinationPort);
-  return putCell(out, at, NAMES[protocol]!);
+  const withFlags = flags && protocol === IPPROTO_TCP;
+  return putCell(out, at, withFlags ? TCP_WITH_FLAGS[tuple.tcpFlags]! : PROTOCOLS[protocol]!);
 }
 
 /** Dotted quad of four bytes. */
@@ -226,7 +245,8 @@ const RECENT = 1024;
 const recentBits = new Int32Array(RECENT * 4);
 const recentCells: (Cell | undefined)[] = new Array(RECENT).fill(undefined);
 
-function putBracketed(out: DataView, at: number, view: DataView, from: number): number {
+/** Bracketed text of the IPv6 address in 16 bytes. */
+export function putIpv6(out: DataView, at: number, view: DataView, from: number): number {
   const a = view.getInt32(from), b = view.getInt32(from + 4);
   const c = view.getInt32(from + 8), d = view.getInt32(from + 12);
   const slot = (Math.imul(a ^ b ^ c ^ d, 0x9e37_79b1) >>> 22) & (RECENT - 1), bits = slot * 4;

@@ -1,5 +1,5 @@
 /**
- * Lines on their way to a file descriptor, in batches of at most 32 KiB: a pipe holds 64, and larger batches
+ * Lines on their way to where they are read, in batches of at most 32 KiB: a pipe holds 64, and larger batches
  * wait for its reader (3.5 million lines a second at 32 KiB, 2.5 at 64).
  *
  * Never through `process.stdout`: looking at it makes the shared open file non-blocking for everybody.
@@ -21,18 +21,25 @@ export interface LineSink {
 /** What a flush met: "closed" means that nobody reads any more, which is a reason to end, not an error. */
 export type FlushResult = "written" | "closed";
 
-/** The two things a writer needs from the system. */
-export interface WriterSystem {
-  /** as node:fs: returns how many bytes went, throws an error with `code` */
-  write(fd: number, bytes: Uint8Array, offset: number, length: number): number;
-  /** returns when `fd` may take bytes again, or earlier */
-  waitWritable(fd: number): void;
+/** Where a writer's bytes go. They are whole lines until `write` takes less than all of them. */
+export interface ByteTarget {
+  /**
+   * @returns how many bytes went
+   * @throws {Error} as node:fs, with `code`: EAGAIN and EINTR are tried again, EPIPE ends it
+   * @throws {KernelError | OutputError} passed on as it is
+   */
+  write(bytes: Uint8Array, offset: number, length: number): number;
+  /** returns when bytes can be written again, or earlier */
+  waitWritable(): void;
 }
 
-const realSystem: WriterSystem = {
-  write: (fd, bytes, offset, length) => writeSync(fd, bytes, offset, length),
-  waitWritable: (fd) => void poll(fd, POLLOUT, 1000),
-};
+/** An open file descriptor, which stays the caller's. */
+export function descriptor(fd: number): ByteTarget {
+  return {
+    write: (bytes, offset, length) => writeSync(fd, bytes, offset, length),
+    waitWritable: () => void poll(fd, POLLOUT, 1000),
+  };
+}
 
 const BATCH_BYTES = 32 * 1024;
 
@@ -42,12 +49,10 @@ export class BatchWriter implements LineSink {
   /** the reader has gone; whatever is written from now on is thrown away */
   closed = false;
   #used = 0;
-  readonly #fd: number;
-  readonly #system: WriterSystem;
+  readonly #target: ByteTarget;
 
-  constructor(fd: number, system: Partial<WriterSystem> = {}) {
-    this.#fd = fd;
-    this.#system = { ...realSystem, ...system };
+  constructor(target: ByteTarget) {
+    this.#target = target;
   }
 
   /** @throws {RangeError} more than a batch; {KernelError} from the flush that makes room */
@@ -67,21 +72,21 @@ export class BatchWriter implements LineSink {
    * Writes everything committed so far, however many calls that takes. To be called at the end of each
    * drain, so that a quiet trace appears at once.
    *
-   * @throws {KernelError} the file cannot take the bytes, for another reason than a reader that left
+   * @throws {KernelError | OutputError} the file cannot take the bytes, for another reason than a reader that left
    */
   flush(): FlushResult {
     let from = 0;
     while (from < this.#used && !this.closed) {
       try {
-        from += this.#system.write(this.#fd, this.#bytes, from, this.#used - from);
+        from += this.#target.write(this.#bytes, from, this.#used - from);
       } catch (cause) {
         const { code, errno } = cause as { code?: string; errno?: number };
         if (code === "EPIPE") this.closed = true;
-        else if (code === "EAGAIN") this.#system.waitWritable(this.#fd);
+        else if (code === "EAGAIN") this.#target.waitWritable();
         else if (code !== "EINTR") {
           // The bytes are lost; kept, they would come out twice after a partial write.
           this.#used = 0;
-          if (code === undefined) throw cause;
+          if (code === undefined || cause instanceof KernelError) throw cause;
           throw new KernelError("write", Math.abs(errno ?? 0), code, { doing: "Cannot write events", cause });
         }
       }

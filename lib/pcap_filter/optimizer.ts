@@ -63,13 +63,16 @@ function repeat(flow: Flow, rewrite: boolean): void {
 function pass(flow: Flow, rewrite: boolean, changes: Changes): void {
   findLevels(flow);
   findUses(flow);
-  if (!rewrite) findEdgeDominators(flow);
   findIncoming(flow);
   const table = new ValueTable();
   for (const vertex of fromRoot(flow)) processVertex(vertex, table, rewrite, changes);
   if (rewrite) return;
 
-  for (const vertex of toRoot(flow)) for (const edge of vertex.edges) shortcut(flow, edge, changes);
+  findEdgeDominators(flow); // now, not before: the peephole step may swap the exits of a block
+  const reachable = new Set(postorder(flow.root));
+  for (const vertex of toRoot(flow)) {
+    if (reachable.has(vertex)) { for (const edge of vertex.edges) shortcut(flow, edge, changes); }
+  }
   findIncoming(flow);
   for (const vertex of toRoot(flow)) {
     pullUp(vertex, "onFalse", changes);

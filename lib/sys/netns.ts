@@ -5,6 +5,7 @@
  * a number again once its namespace is gone.
  */
 import { closeSync, fstatSync, openSync, readdirSync, readlinkSync, statSync } from "node:fs";
+import { basename } from "node:path";
 import { kernelError, syscall, trySyscall } from "./ffi.ts";
 import { dumpLinks, type NetworkLink, routeSocket } from "./rtnetlink.ts";
 import { errno } from "./errno.ts";
@@ -67,11 +68,7 @@ export function reachableNetns(): Map<number, string[]> {
     }
   };
   add(OWN, ownNetnsInode);
-  for (const directory of NAMED_DIRECTORIES) {
-    for (const name of entries(directory)) {
-      add(`${directory}/${name}`, () => statSync(`${directory}/${name}`).ino);
-    }
-  }
+  for (const [path, inode] of namedFiles()) add(path, () => inode);
   for (const pid of entries("/proc")) {
     if (!/^[0-9]/.test(pid)) continue;
     const path = `/proc/${pid}/ns/net`;
@@ -79,6 +76,26 @@ export function reachableNetns(): Map<number, string[]> {
     add(path, () => Number(/\d+/.exec(readlinkSync(path))?.[0] ?? undefined) || undefined);
   }
   return found;
+}
+
+/** Names that ip(8), or else Docker, gave to network namespaces, by inode number. */
+export function namedNetns(): Map<number, string> {
+  const found = new Map<number, string>();
+  for (const [path, inode] of namedFiles()) if (!found.has(inode)) found.set(inode, basename(path));
+  return found;
+}
+
+function* namedFiles(): Generator<[path: string, inode: number]> {
+  for (const directory of NAMED_DIRECTORIES) {
+    for (const name of entries(directory)) {
+      const path = `${directory}/${name}`;
+      try {
+        yield [path, statSync(path).ino];
+      } catch {
+        // Removed since, or not ours to look at.
+      }
+    }
+  }
 }
 
 function entries(directory: string): string[] {

@@ -10,19 +10,21 @@ import type { PacketFilter, TraceOptions } from "../../bpf-programs/trace.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
-import { UnsupportedError } from "../errors.ts";
+import { UnsupportedError, UsageError } from "../errors.ts";
 import { compileFilter, skb } from "../expr/compile.ts";
 import { openKprobes } from "../link/kprobe.ts";
 import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
 import { RingBuffer } from "../maps/ring_buffer.ts";
 import { fetchFtraceList } from "../symbols/ftrace.ts";
+import { readMemoryMap } from "../sys/memory_map.ts";
 import { loadProgram } from "../sys/program.ts";
 import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
+import { wholeName } from "./pattern.ts";
 import { packetTracepoints } from "./tracepoints.ts";
 
 export interface SessionOptions {
@@ -125,6 +127,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     ? undefined
     : compileFilter(options.expression, btf, skb);
   const types = new BtfTypes(btf), maps = new Maps();
+  const memory = filter === undefined ? undefined : readMemoryMap(types.sizeOf("page"));
   const trace: TraceOptions = {
     kernel: types,
     access: directAccess(types) ?? bulkAccess(),
@@ -136,6 +139,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     ...(netns === undefined ? {} : { netns }),
     ...(ifindex === undefined ? {} : { ifindex }),
     ...(expression === undefined ? {} : { expression }),
+    ...(memory === undefined ? {} : { memory }),
   };
   const load: Load = (spec) => loadProgram(spec, { maps });
   const context = probeContext(process.arch);
@@ -145,7 +149,17 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       modules: moduleTypes(btf, options.modules),
       useFtrace: false,
     });
-    return selectFunctions({ ...sources, ftrace: await ftrace }, options.functionPattern);
+    const selection = selectFunctions({ ...sources, ftrace: await ftrace }, options.functionPattern);
+    if (selection.functions.length > 0) return selection;
+    if (options.functionPattern === "") {
+      throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
+        hint: "ftrace lists none: is tracefs mounted on /sys/kernel/tracing?",
+      });
+    }
+    throw new UsageError(
+      `Cannot find a function for "${options.functionPattern}": none of ${selection.found} that match can be traced`,
+      "--filter-func",
+    );
   };
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
@@ -154,9 +168,20 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
-      return new ClassicKprobeBackend(kprobes, await select(), trace, context, load);
+      return new ClassicKprobeBackend(kprobes, await select(), trace, context, load, maps);
     },
-    tracepoint: () => Promise.resolve(new TracepointBackend(packetTracepoints(btf), trace, load)),
+    // deno-lint-ignore require-await
+    async tracepoint() {
+      const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
+      const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
+      if (hooks.length > 0) return new TracepointBackend(hooks, trace, load);
+      throw new UsageError(
+        `Cannot find a tracepoint for "${options.functionPattern}": there are ${
+          all.map(({ name }) => name).join(", ")
+        }`,
+        "--filter-func",
+      );
+    },
   };
   try {
     return new Session(types, maps, trace, await choose(options.backend, create));

@@ -111,6 +111,7 @@ describe("validation", () => {
     ["0 0 0 -1; 6", "k must be an unsigned 32-bit number: (0) ld jt 0 jf 0 k -1"],
     ["0 0 0 1", "The last instruction must be a return: (0) ld jt 0 jf 0 k 1"],
     ["0x60 0 0 2; 6", "Some path reads M[2] before it is set: (0) ld jt 0 jf 0 k 2"],
+    ["6; 0x60 0 0 1; 6", "Some path reads M[1] before it is set: (1) ld jt 0 jf 0 k 1"],
     ["0x15 0 1 0; 0x02 0 0 2; 0x61 0 0 2; 6", "Some path reads M[2] before it is set: (2) ldx jt 0 jf 0 k 2"],
   ])("%s: %s", (program, message) => {
     expect(() => validateCbpf(assemble(program))).toThrow(message);

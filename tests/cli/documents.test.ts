@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "bun:test";
 import * as documents from "../../lib/cli/documents.ts";
 import { optionList } from "../../lib/cli/options.ts";
@@ -32,7 +34,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _pwru; printf '%s\\n' "\${COMPREPLY[@
 
   test.skipIf(Bun.which("bash") === null).each<[words: string[], offered: string[]]>([
     [["--time"], ["--timestamp"]],
-    [["--output-"], ["--output-limit-lines", "--output-meta", "--output-tuple"]],
+    [["--output-t"], ["--output-tcp-flags", "--output-tuple"]],
     [["--timestamp", "a"], ["absolute"]],
     [["--backend", "kprobe"], ["kprobe", "kprobe-multi"]],
     [["--filter-ifname", "l"], ["lo"]],
@@ -50,4 +52,11 @@ test("the manual page is roff that man accepts", () => {
     stdin: Buffer.from(documents.manualPage("1.2.3")),
   });
   expect({ exitCode, stderr: stderr.toString() }).toEqual({ exitCode: 0, stderr: "" });
+});
+
+test("the README has the tables of the options", () => {
+  const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
+  const rows = (text: string) =>
+    text.split("\n").filter((line) => line.startsWith("| `--")).map((line) => line.replace(/\s+/g, " "));
+  expect(rows(readme)).toEqual(rows(documents.readmeTables()));
 });

@@ -140,23 +140,26 @@ test("exit status", () => {
 
 test.each<[Partial<Summary>, string]>([
   [{}, "Attached to 1462 of 1503 functions, showed 120 events, lost none\n"],
-  [
-    { shown: 1, lost: { ringFull: 0n, unreadable: 0 } },
-    "Attached to 1462 of 1503 functions, showed 1 event, lost none\n",
-  ],
+  [{ shown: 1, lost: 0n }, "Attached to 1462 of 1503 functions, showed 1 event, lost none\n"],
   [
     { probes: "tracepoint", attached: 1, found: 1 },
     "Attached to 1 of 1 tracepoint, showed 120 events, lost none\n",
   ],
   [
-    { lost: { recursion: 2, unreadable: 3n } },
-    "Attached to 1462 of 1503 functions, showed 120 events, lost 5: 3 with unreadable bytes, 2 in probes that interrupted probes\n",
+    { missed: 2n, unreadable: 1n },
+    "Attached to 1462 of 1503 functions, showed 120 events, lost none; " +
+    "1 time the filter could not read the packet and showed nothing; " +
+    "2 hits not looked at, in probes that interrupted probes\n",
   ],
   [
-    { lost: { ringFull: 70n } },
-    "Attached to 1462 of 1503 functions, showed 120 events, lost 70: 70 in a full ring buffer; a larger --ring-size rides out bursts\n",
+    { lost: 70n },
+    "Attached to 1462 of 1503 functions, showed 120 events, " +
+    "lost 70 in a full ring buffer (a larger --ring-size rides out bursts)\n",
+  ],
+  [
+    { beyondLimit: 7 },
+    "Attached to 1462 of 1503 functions, showed 120 events, 7 came after --output-limit-lines, lost none\n",
   ],
 ])("summary %#", (changes, text) => {
-  expect(summaryText({ probes: "function", attached: 1462, found: 1503, shown: 120, lost: {}, ...changes }))
-    .toBe(text);
+  expect(summaryText({ probes: "function", attached: 1462, found: 1503, shown: 120, ...changes })).toBe(text);
 });

@@ -5,7 +5,8 @@
  * callback of bpf_loop (Linux 5.17) in a raw_tracepoint program: one BPF_PROG_TEST_RUN takes it over all
  * packets, and reads memory exactly as a tracing program does.
  */
-import type { CbpfInsn } from "../../asm/cbpf.ts";
+import { ancillary, type CbpfInsn } from "../../asm/cbpf.ts";
+import type { AncillaryData } from "../../asm/cbpf_run.ts";
 import { cbpfToEbpf } from "../../asm/cbpf_to_ebpf.ts";
 import { type Code, type KernelTypes, label, type MapSpec } from "../../asm/code.ts";
 import { withoutDeadCode } from "../../asm/dead_code.ts";
@@ -29,10 +30,11 @@ import {
   r7,
   r8,
   r9,
+  type Register,
   ret,
   stx,
 } from "../../asm/insn.ts";
-import { u64, u8 } from "../../asm/layout.ts";
+import { type Field, struct, u32, u64, u8 } from "../../asm/layout.ts";
 import { BPF_F_MMAPABLE, BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../asm/uapi.ts";
 import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/memory_access.ts";
 import { Maps } from "../../lib/maps/maps.ts";
@@ -52,12 +54,22 @@ const ROOM = 512;
 const JUNK = 0xa5;
 /** Stands where no verdict has been written. */
 const NO_VERDICT = 0xff;
-/** Address, length and wire length of a packet, 8 bytes each. */
-const ROW_BYTES = 24;
+/** What the kernel knows of a packet. */
+const row = struct("row", {
+  address: u64,
+  length: u64,
+  wireLength: u64,
+  packetType: u32,
+  ifindex: u32,
+  vlanTag: u32,
+  vlanTagPresent: u32,
+});
 
 export interface LabPacket {
   readonly bytes: Uint8Array;
   readonly wireLength: number;
+  /** what Linux words say; without it on any packet, there are no such words */
+  readonly ancillary?: AncillaryData;
 }
 
 export interface LabOptions {
@@ -74,17 +86,27 @@ export class PacketMemory implements Disposable {
   readonly #maps = new Maps();
   readonly #rows: MapSpec;
   readonly #verdicts: MapSpec;
+  readonly #hasWords: boolean;
 
   constructor(packets: readonly LabPacket[], { atMemoryEnd = false }: LabOptions = {}) {
     this.count = packets.length;
-    this.#rows = array("rows", Math.max(1, packets.length) * ROW_BYTES);
+    this.#hasWords = packets.some(({ ancillary }) => ancillary !== undefined);
+    this.#rows = array("rows", Math.max(1, packets.length) * row.size);
     this.#verdicts = array("verdicts", Math.max(1, packets.length));
     const places = atMemoryEnd
       ? packets.map(({ bytes }) => this.#beforeTheEnd(bytes))
       : this.#sideBySide(packets);
-    const rows = new BigUint64Array(Math.max(1, packets.length) * 3);
-    for (const [index, { bytes, wireLength }] of packets.entries()) {
-      rows.set([places[index] as bigint, BigInt(bytes.length), BigInt(wireLength)], index * 3);
+    const rows = new DataView(new ArrayBuffer(this.#rows.valueSize));
+    for (const [index, { bytes, wireLength, ancillary = {} }] of packets.entries()) {
+      row.encode(rows, index * row.size, {
+        address: places[index] as bigint,
+        length: BigInt(bytes.length),
+        wireLength: BigInt(wireLength),
+        packetType: ancillary.packetType ?? 0,
+        ifindex: ancillary.ifindex ?? 0,
+        vlanTag: ancillary.vlanTag ?? 0,
+        vlanTagPresent: ancillary.vlanTag === undefined ? 0 : 1,
+      });
     }
     this.#maps.get(this.#rows).update(0, new Uint8Array(rows.buffer));
   }
@@ -104,13 +126,12 @@ export class PacketMemory implements Disposable {
       stx(at(fp, -16, u64), r1),
       jge(r1, this.count, next),
       ldMapValue(r2, this.#rows),
-      mul(r1, ROW_BYTES),
+      mul(r1, row.size),
       add(r2, r1),
-      ldx(r9, at(r2, 0, u64)),
-      ldx(r6, at(r2, 8, u64)),
-      ldx(r7, at(r2, 16, u64)),
-      stx(at(fp, -8, u64), r7),
-      filterFragment(insns, access, (value) => [mov(r1, value), ja(verdict)]),
+      stx(at(fp, ROW, u64), r2),
+      ldx(r9, at(r2, row.fields.address)),
+      ldx(r6, at(r2, row.fields.length)),
+      filterFragment(insns, access, this.#hasWords, (value) => [mov(r1, value), ja(verdict)]),
       verdict, // r1 = what it says
       ldx(r2, at(fp, -16, u64)),
       jge(r2, this.count, next),
@@ -188,20 +209,40 @@ function array(name: string, valueSize: number, flags = 0): MapSpec {
   return { name, type: BPF_MAP_TYPE_ARRAY, keySize: 4, valueSize, maxEntries: 1, flags };
 }
 
-/** A filter with the stack of the real programs: r9 the packet, r6 its length, the wire length at fp - 8. */
+/** Stack slot of the address of a packet's row. */
+const ROW = -8;
+
+/** Linux words by their offset from SKF_AD_OFF. */
+const words: ReadonlyMap<number, Field> = new Map([
+  [ancillary.packetType.offset, row.fields.packetType],
+  [ancillary.ifindex.offset, row.fields.ifindex],
+  [ancillary.vlanTag.offset, row.fields.vlanTag],
+  [ancillary.vlanTagPresent.offset, row.fields.vlanTagPresent],
+]);
+
+/** A filter with the stack of the real programs: r9 the packet, r6 its length, the address of its row in ROW. */
 function filterFragment(
   insns: readonly CbpfInsn[],
   access: MemoryAccess,
+  hasWords: boolean,
   say: (verdict: number) => Code,
 ): Code {
   const match = label("match"), noMatch = label("no_match"), unreadable = label("unreadable");
+  const fromRow = (
+    dst: Register,
+    field: Field,
+  ): Code => [ldx(dst, at(fp, ROW, u64)), ldx(dst, at(dst, field))];
   return [
     cbpfToEbpf(insns, {
       access: access.packet({ base: r9, spill: -32, stack: -424, stackBytes: COPY_BYTES, unreadable }),
       a: r7,
       x: r8,
       length: r6,
-      wireLength: (dst) => ldx(dst, at(fp, -8, u64)),
+      wireLength: (dst) => fromRow(dst, row.fields.wireLength),
+      ancillary(dst, offset) {
+        const field = hasWords ? words.get(offset) : undefined;
+        return field === undefined ? undefined : fromRow(dst, field);
+      },
       scratch: -112,
       match,
       noMatch,

@@ -75,6 +75,15 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     );
   });
 
+  test("--filter-func chooses among tracepoints", async () => {
+    const { lines, stderr } = await traceWhile(
+      ["--backend", "tracepoint", "--filter-func", "net_dev_.*", "icmp"],
+      () => void sh("ping -c1 127.0.0.1"),
+    );
+    expect(new Set(lines.map(({ func }) => func))).toEqual(new Set(["net_dev_queue", "net_dev_start_xmit"]));
+    expect(stderr).toContain("Attached to 2 of 2 tracepoints");
+  });
+
   test("filters by namespace, interface and mark, each against traffic that must not show", async () => {
     using pair = new VethPair("filter");
     const ping = () => void sh(`ip netns exec ${pair.a} ping -c1 -W2 10.77.0.2; ping -c1 127.0.0.1`);
@@ -122,7 +131,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     expect(matched).toBeGreaterThan(200_000);
     expect(lost).toBeGreaterThan(0);
     expect(lines.length + lost).toBe(matched);
-    expect(stderr).toContain(`showed ${lines.length} events, lost ${lost}: ${lost} in a full ring buffer`);
+    expect(stderr).toContain(`showed ${lines.length} events, lost ${lost} in a full ring buffer`);
   }, 60_000);
 
   test("--output-limit-lines ends it after exactly so many events", async () => {
@@ -189,13 +198,25 @@ describe.skipIf(!isRoot)("refusals (as root)", () => {
       "error: can't parse filter expression: syntax error\n  filter    udp and port 53 53\n                            ^^\n",
     ],
     [
-      ["--filter-ifname", "nope0"],
-      2,
-      "",
-    ],
-    [
       ["--filter-netns", "/proc/self/status"],
       2,
+      'error: Cannot open "/proc/self/status" as a network namespace: ioctl(NS_GET_NSTYPE): ENOTTY\n' +
+      "  hint      pwru --help lists the options\n",
+    ],
+    [
+      ["--filter-netns", "inode:1", "--filter-ifname", "lo"],
+      2,
+      'error: Cannot look up "lo": --filter-ifname needs a namespace\'s path or name, not its inode number\n' +
+      "  hint      pwru --help lists the options\n",
+    ],
+    [
+      ["--kernel-btf", "/no/such"],
+      2,
+      'error: Cannot read "/no/such": ENOENT\n  hint      pwru --help lists the options\n',
+    ],
+    [
+      ["--kernel-btf", "/etc/passwd"],
+      1,
       "",
     ],
   ])("%p", (words, status, text) => {

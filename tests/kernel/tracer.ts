@@ -6,11 +6,14 @@ import { parseLines, type TraceLine } from "../vm/lines.ts";
 
 const root = join(import.meta.dir, "../..");
 
-export interface Trace {
-  readonly lines: readonly TraceLine[];
+export interface RawTrace {
   readonly stdout: string;
   readonly stderr: string;
   readonly status: number;
+}
+
+export interface Trace extends RawTrace {
+  readonly lines: readonly TraceLine[];
 }
 
 /** Starts the tracer with `words`; once it is ready, `traffic` runs, then SIGINT ends it. */
@@ -18,6 +21,16 @@ export async function traceWhile(
   words: readonly string[],
   traffic: () => void | Promise<void>,
 ): Promise<Trace> {
+  const trace = await rawTraceWhile(words, traffic);
+  return { ...trace, lines: trace.stdout === "" ? [] : parseLines(trace.stdout) };
+}
+
+/** The same, for output that is no text in columns, or goes to a file. */
+export async function rawTraceWhile(
+  words: readonly string[],
+  traffic: () => void | Promise<void>,
+  signal: "SIGINT" | "SIGHUP" = "SIGINT",
+): Promise<RawTrace> {
   const directory = mkdtempSync(join(tmpdir(), "pwru-test-")), ready = join(directory, "ready");
   const tracer = Bun.spawn([process.execPath, join(root, "main.ts"), "--ready-file", ready, ...words], {
     stdin: "ignore",
@@ -29,12 +42,12 @@ export async function traceWhile(
     if (tracer.exitCode === null) {
       await traffic();
       await Bun.sleep(200);
-      tracer.kill("SIGINT");
+      tracer.kill(signal);
     }
     const status = await tracer.exited;
     const stdout = readFileSync(join(directory, "out"), "utf8"),
       stderr = readFileSync(join(directory, "err"), "utf8");
-    return { lines: stdout === "" ? [] : parseLines(stdout), stdout, stderr, status };
+    return { stdout, stderr, status };
   } finally {
     tracer.kill("SIGKILL");
     rmSync(directory, { recursive: true });

@@ -143,6 +143,13 @@ test("Without a definition nothing is swept, and once is enough", async () => {
   expect(swept).toEqual([[group]]);
 });
 
+test("Next to a record there is one place, and then the record itself", async () => {
+  const { control, events } = setUp();
+  control.refusals.set(0x205n, "EILSEQ");
+  await events.attach([[target(1), target(2)]], new Map([[1, 9]]), { recordAddresses: true });
+  expect([...events.probes.keys()]).toEqual([0x105n, 0x200n]);
+});
+
 test("Livepatched functions are probed at the entry", async () => {
   const { events } = setUp({ livepatched: new Set(["f1"]) });
   await events.attach([[target(1), target(2)]], new Map([[1, 9]]));

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { type InterfaceNames, type Names, type TextOptions, TextPrinter } from "../../lib/output/text.ts";
+import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
+import { TextPrinter } from "../../lib/output/text.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
 import { record, type RecordValues } from "./records.ts";
 
@@ -27,16 +28,20 @@ const interfaces: InterfaceNames = {
 };
 
 interface Setting {
-  options?: Partial<TextOptions>;
+  options?: Partial<PrintOptions>;
   names?: Partial<Names>;
   interfaces?: InterfaceNames;
+  netnsNames?: NetnsNames;
 }
 
 function printed(records: RecordValues[], setting: Setting = {}): string[] {
   const sink = new MemorySink();
-  const options: TextOptions = {
+  const options: PrintOptions = {
     outputMeta: true,
     outputTuple: true,
+    outputTcpFlags: false,
+    outputNetnsNames: false,
+    netnsNamesMaxLength: 16,
     timestamp: "none",
     tracepoints: false,
     // Such that the example's event happens at 2026-08-21 10:15:30.123456789 UTC.
@@ -48,6 +53,7 @@ function printed(records: RecordValues[], setting: Setting = {}): string[] {
     options,
     { ...names, ...setting.names },
     setting.interfaces ?? interfaces,
+    setting.netnsNames,
   );
   printer.header();
   for (const values of records) printer.print(record(values), 0);
@@ -87,6 +93,46 @@ describe("pwru's lines", () => {
       "0xffff8880052a4e00 1   ~/bin/curl:12345 1830             ip_output",
       "0xffff8880052a4e00 1   ~/bin/curl:12345 -1830            ip_output",
     ]);
+  });
+
+  test("--output-netns-names", () => {
+    const options = { outputNetnsNames: true };
+    expect(printed([{}], { options, netnsNames: { nameOf: () => "blue", generation: 0 } })).toEqual([
+      "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  MTU   LEN     NETNS NAME    TUPLE FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60         blue       10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+    ]);
+  });
+
+  test.each<[name: string | undefined, width: number, text: string]>([
+    [undefined, 16, "                "],
+    ["blue", 10, "   blue   "],
+    ["0123456789abcdef", 16, "0123456789abcdef"],
+    ["0123456789abcdefg", 16, "0123456789abcdef"],
+    ["0123456789abcdefg", 10, "0123456789"],
+    ["x\x1b[2J\u00fc", 16, "     x?[2J?     "],
+    ["n".repeat(255), 255, "n".repeat(255)],
+  ])("namespace %j in %i columns", (name, netnsNamesMaxLength, text) => {
+    const options = { outputMeta: false, outputTuple: false, outputNetnsNames: true, netnsNamesMaxLength };
+    const [header, line] = printed([{}], { options, netnsNames: { nameOf: () => name, generation: 0 } });
+    expect(line).toBe(`0xffff8880052a4e00 1   ~/bin/curl:12345${text} ip_output`);
+    expect(header).toHaveLength(39 + netnsNamesMaxLength + " FUNC".length);
+  });
+
+  test("--output-tcp-flags", () => {
+    const tcp = (flags: string) =>
+      `45 00 0028 0000 0000 40 06 0000 01000001 01000002 0050 0051 00000000 00000000 50 ${flags} ffff`;
+    const udp = "45 00 001c 0000 0000 40 11 0000 01000001 01000002 0035 0035";
+    const options = { outputMeta: false, outputTcpFlags: true };
+    const tuples = ["02", "12", "00", "ff"].map(tcp).concat(udp)
+      .map((headers) => printed([{ headers }], { options })[1]!.split(" ").at(-2));
+    expect(tuples).toEqual([
+      "1.0.0.1:80->1.0.0.2:81(tcp:SYN)",
+      "1.0.0.1:80->1.0.0.2:81(tcp:SYN|ACK)",
+      "1.0.0.1:80->1.0.0.2:81(tcp)",
+      "1.0.0.1:80->1.0.0.2:81(tcp:FIN|SYN|RST|PSH|ACK|URG|ECE|CWR)",
+      "1.0.0.1:53->1.0.0.2:53(udp)",
+    ]);
+    expect(printed([{ headers: tcp("12") }])[1]).toContain(":81(tcp) ");
   });
 
   test("tuples are padded to the longest so far", () => {
@@ -208,9 +254,12 @@ describe("interface", () => {
     let asked = 0;
     const source = { generation: 0, nameOf: () => ++asked === 1 ? undefined : `if${asked}` };
     const sink = new MemorySink();
-    const options: TextOptions = {
+    const options: PrintOptions = {
       outputMeta: true,
       outputTuple: false,
+      outputTcpFlags: false,
+      outputNetnsNames: false,
+      netnsNamesMaxLength: 16,
       timestamp: "none",
       tracepoints: false,
       bootOffsetNs: 0n,
@@ -232,7 +281,7 @@ describe("interface", () => {
 
 describe("time", () => {
   const SECOND = 1_000_000_000n;
-  test.each<[mode: TextOptions["timestamp"], ns: bigint, text: string]>([
+  test.each<[mode: PrintOptions["timestamp"], ns: bigint, text: string]>([
     ["current", 0n, "0               "],
     ["current", 999_999_999n, "999999999       "],
     ["current", SECOND, "1000000000      "],

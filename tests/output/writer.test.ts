@@ -3,7 +3,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KernelError } from "../../lib/errors.ts";
-import { BatchWriter } from "../../lib/output/writer.ts";
+import { BatchWriter, descriptor } from "../../lib/output/writer.ts";
 
 /** A file descriptor that does what the script says: a number of bytes to take, or an errno name to fail with. */
 function scripted(script: (number | string)[]) {
@@ -16,7 +16,7 @@ function scripted(script: (number | string)[]) {
     get waits() {
       return waits;
     },
-    write(_fd: number, bytes: Uint8Array, offset: number, length: number): number {
+    write(bytes: Uint8Array, offset: number, length: number): number {
       const step = script.shift() ?? length;
       if (typeof step === "string") {
         throw step === "bug" ? new Error("bug") : Object.assign(new Error(step), { code: step, errno: -28 });
@@ -39,7 +39,7 @@ function put(writer: BatchWriter, text: string): void {
 
 test("bytes wait for the flush", () => {
   const system = scripted([]);
-  const writer = new BatchWriter(1, system);
+  const writer = new BatchWriter(system);
   put(writer, "one\n");
   put(writer, "two\n");
   expect(system.taken).toBe("");
@@ -50,7 +50,7 @@ test("bytes wait for the flush", () => {
 
 test("partial writes, interruptions and a full pipe lose nothing", () => {
   const system = scripted([1, "EAGAIN", 2, "EINTR", "EAGAIN", 1]);
-  const writer = new BatchWriter(1, system);
+  const writer = new BatchWriter(system);
   put(writer, "abcdefgh");
   expect(writer.flush()).toBe("written");
   expect(system.taken).toBe("abcdefgh");
@@ -59,7 +59,7 @@ test("partial writes, interruptions and a full pipe lose nothing", () => {
 
 test("a full batch goes by itself", () => {
   const system = scripted([]);
-  const writer = new BatchWriter(1, system);
+  const writer = new BatchWriter(system);
   const line = "x".repeat(1000);
   for (let i = 0; i < 33; i++) put(writer, line);
   expect(system.taken).toHaveLength(32_000);
@@ -69,7 +69,7 @@ test("a full batch goes by itself", () => {
 
 test("a reader that left is a result, and what follows goes nowhere", () => {
   const system = scripted([3, "EPIPE"]);
-  const writer = new BatchWriter(1, system);
+  const writer = new BatchWriter(system);
   put(writer, "abcdef");
   expect(writer.flush()).toBe("closed");
   put(writer, "ghi");
@@ -80,7 +80,7 @@ test("a reader that left is a result, and what follows goes nowhere", () => {
 
 test("any other failure is an error, and is not written twice", () => {
   const system = scripted([3, "ENOSPC"]);
-  const writer = new BatchWriter(1, system);
+  const writer = new BatchWriter(system);
   put(writer, "abcdef");
   expect(() => writer.flush()).toThrow(
     new KernelError("write", 28, "ENOSPC", { doing: "Cannot write events" }),
@@ -91,13 +91,15 @@ test("any other failure is an error, and is not written twice", () => {
 });
 
 test("a bug stays a bug", () => {
-  const writer = new BatchWriter(1, scripted(["bug"]));
+  const writer = new BatchWriter(scripted(["bug"]));
   put(writer, "a");
   expect(() => writer.flush()).toThrow("bug");
 });
 
 test("more than a batch at once is refused", () => {
-  expect(() => new BatchWriter(1).room(40_000)).toThrow("40000 bytes are more than a batch of 32768");
+  expect(() => new BatchWriter(descriptor(1)).room(40_000)).toThrow(
+    "40000 bytes are more than a batch of 32768",
+  );
 });
 
 test("a real file", () => {
@@ -105,7 +107,7 @@ test("a real file", () => {
   try {
     const path = join(directory, "out");
     const fd = openSync(path, "w");
-    const writer = new BatchWriter(fd);
+    const writer = new BatchWriter(descriptor(fd));
     for (let i = 0; i < 10_000; i++) put(writer, `line ${i}\n`);
     writer.flush();
     closeSync(fd);
@@ -117,7 +119,7 @@ test("a real file", () => {
 
 test("/dev/full", () => {
   const fd = openSync("/dev/full", "w");
-  const writer = new BatchWriter(fd);
+  const writer = new BatchWriter(descriptor(fd));
   put(writer, "x");
   expect(() => writer.flush()).toThrow("Cannot write events: write: ENOSPC");
   closeSync(fd);
@@ -127,8 +129,8 @@ test("/dev/full", () => {
 async function piped(body: string, reader: string): Promise<{ out: string; err: string }> {
   const path = join(import.meta.dir, "../../lib/output/writer.ts");
   const script = `
-    const { BatchWriter } = await import(${JSON.stringify(path)});
-    const writer = new BatchWriter(1);
+    const { BatchWriter, descriptor } = await import(${JSON.stringify(path)});
+    const writer = new BatchWriter(descriptor(1));
     const put = () => { writer.commit(writer.room(20_000) + 20_000); return writer.flush(); };
     ${body}`;
   const child = Bun.spawn(["bash", "-c", `"$0" -e "$1" | ${reader}`, process.execPath, script], {

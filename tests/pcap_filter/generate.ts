@@ -83,6 +83,25 @@ export function randomExpression(random: Random, depth = 4): string {
   ])();
 }
 
+/** Few tests, repeated and negated many times over: what an optimiser finds most to do with. */
+export function redundantExpression(random: Random, depth = 5): string {
+  // deno-fmt-ignore
+  const pool = [
+    "ip", "ip6", "tcp", "src net 2001:db8::/63", "net 2001:db8::/63", "net fe80::/10", "port 80", "tcp port 80", "src port 53",
+    "ip[6:2] & 0x1fff = 0", "ip[6:2] & 0x1fff != 0", "tcp[13] & 2 = 0", "tcp[13] & 2 != 0", "ether[0] & 1 = 0", "multicast",
+    "ip[0] & 0xf = 5", "ip[0] - 0x45 = 0", "host 10.0.0.1", "src 10.0.0.1", "net 10", "dst net 10.0.0.0/8", "arp", "vlan", "mpls",
+    "vxlan", "len > 60", "greater 61", "less 60", "proto 6", "ip proto 6", "ip6 proto 17", "udp[0:2] = tcp[0:2]", "ip[8] = ip[9]",
+    "1 = 1", "2 - 1 = 2", "llc", "stp", "ip[2:2] > len - 14", "ether host 00:11:22:33:44:55", "portrange 50-90",
+  ];
+  const chosen = Array.from({ length: 2 + random.below(4) }, () => random.pick(pool));
+  const combine = (depth: number): string => {
+    const part = random.chance(30) ? "not " : "";
+    if (depth === 0 || random.chance(15)) return part + random.pick(chosen);
+    return `${part}(${combine(depth - 1)} ${random.pick(["and", "or"])} ${combine(depth - 1)})`;
+  };
+  return combine(depth);
+}
+
 function term(random: Random, depth: number): string {
   return random.chance(50) ? primitive(random) : `(${randomExpression(random, depth)})`;
 }

@@ -126,7 +126,7 @@ async function run(limit: number): Promise<void> {
   using maps = new Maps();
   const one = process.env["PROGRAMS"] === "1" ? loadProgram(countProgram(), { maps }).fd : undefined;
   const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, one ?? loadProgram(countProgram(), { maps }).fd]));
-  const { backend, fallback, sweepDeadOwners } = openKprobes({ recordAddresses });
+  const { backend, fallback, sweepDeadOwners } = openKprobes();
   if (fallback !== undefined) say({ fallback: fallback.message, hint: fallback.hint });
   const batches = [targets.slice(0, 40), targets.slice(40)].filter((batch) => batch.length > 0);
 
@@ -138,6 +138,7 @@ async function run(limit: number): Promise<void> {
   const openAt = since(), batchMs: number[] = [];
   const result = await backend.attach(batches, programs, {
     signal: stop.signal,
+    recordAddresses,
     onBatch(number) {
       batchMs.push(since());
       if (number === 0) ready(".first");

@@ -4,6 +4,7 @@
  * The script runs in the guest with tracer.sh and topo.sh at hand; the checks run on the host, each as a test.
  */
 import type { Outcome } from "./boot.ts";
+import type { Job } from "./initramfs.ts";
 import type { KernelName } from "./images.ts";
 import { parseLines, type TraceLine } from "./lines.ts";
 
@@ -14,9 +15,16 @@ export interface Scenario {
   /** bash */
   readonly script: string;
   readonly limitSeconds: number;
+  /** files of the host to put beside the script, made when they are needed */
+  readonly files?: () => readonly string[];
   readonly checks: Checks;
   /** what Debian's pwru cannot do: left out when it stands in for ours */
   readonly oursOnly?: Checks;
+}
+
+/** What a boot is told of a scenario; makes its files. */
+export function jobOf({ name, script, limitSeconds, files }: Scenario): Job {
+  return { name, script, limitSeconds, ...(files === undefined ? {} : { files: files() }) };
 }
 
 export type Checks = Readonly<Record<string, (run: Run) => void>>;

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { boot, type Outcome } from "./boot.ts";
 import { type KernelName, kernelNames } from "./images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./lab.ts";
-import { Run, type Scenario } from "./scenario.ts";
+import { jobOf, Run, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios/all.ts";
 
 const chosen = <T extends string>(variable: string, all: readonly T[]): readonly T[] => {
@@ -56,7 +56,7 @@ describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
 
   beforeAll(async () => {
     const image = prepare(kernel, console.error);
-    const booted = await boot(image, mine, { binary: testedBinary() });
+    const booted = await boot(image, mine.map(jobOf), { binary: testedBinary() });
     outcomes = booted.outcomes;
     guestConsole = booted.console;
     keep(kernel, outcomes.values());

@@ -1,5 +1,6 @@
 /** Every scenario, in the order a boot runs them: the one with the peer last, since its probes linger. */
 import type { Scenario } from "../scenario.ts";
+import { filters } from "./filters.ts";
 import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
 import { selection } from "./options.ts";
@@ -14,6 +15,7 @@ export const scenarios: readonly Scenario[] = [
   selection,
   flood,
   refusing,
+  filters,
   leftovers,
   startStop,
 ];

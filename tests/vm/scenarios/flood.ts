@@ -11,13 +11,8 @@ const echoes = 2000;
 
 /** Lines without the header. */
 const printed = (run: Run, name: string) => run.lines(`${name}.out`).length;
-/** The number in the line of stderr that speaks of lost events; 0 if none does. */
-const lost = (run: Run, name: string) =>
-  Number(
-    /(\d+)[^\n]*\blost\b|\blost\b[^\n\d]*(\d+)/.exec(
-      run.text(`${name}.err`),
-    )?.slice(1).find((group) => group !== undefined) ?? 0,
-  );
+/** What the closing line says of the ring. */
+const lost = (run: Run, name: string) => Number(/ lost (\d+) /.exec(run.text(`${name}.err`))?.[1] ?? 0);
 const passed = (run: Run, name: string) => Number(run.text(`${name}.passed`));
 
 export const flood: Scenario = {

@@ -60,7 +60,13 @@ const flows: readonly Flow[] = [
     title: "an ICMP echo reply arrives",
     chapter: "echo",
     tuple: "10.9.1.2:0->10.9.2.2:0(icmp)",
-    stations: [...through4, "icmp_rcv", "ping_rcv"],
+    // ping's socket is a raw one and has its copy; nobody else waits for it
+    stations: [
+      ...through4,
+      "icmp_rcv",
+      "ping_rcv",
+      ...(peerStandsIn() ? [] : ["sk_skb_reason_drop(NO_SOCKET)"]),
+    ],
   },
   {
     title: "a packet waits for ARP",

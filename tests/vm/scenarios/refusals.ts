@@ -17,17 +17,18 @@ const refusals: readonly Refusal[] = [
   { name: "unknown-option", words: "--no-such-option", status: 2, says: /no-such-option/ },
   { name: "missing-value", words: "--filter-func", status: 2, says: /filter-func/ },
   { name: "wrong-filter", words: "'host and and'", status: 1, says: /host and and|syntax error/ },
-  { name: "unknown-function", words: "--filter-func '^no_such_function$'", status: 1, says: /function/ },
-  { name: "wrong-expression", words: "--filter-func '('", status: 1, says: /\(/ },
-  { name: "unknown-backend", words: "--backend telepathy", status: 1, says: /backend/ },
-  { name: "unknown-module", words: "--kmods no_such_module", status: 1, says: /no_such_module/ },
-  { name: "unknown-netns", words: "--filter-netns /run/netns/no_such", status: 1, says: /no_such/ },
-  { name: "unknown-interface", words: "--filter-ifname no_such0", status: 1, says: /no_such0/ },
-  { name: "unknown-btf", words: "--kernel-btf /no/such/btf", status: 1, says: /\/no\/such\/btf/ },
+  { name: "unknown-function", words: "--filter-func '^no_such_function$'", status: 2, says: /function/ },
+  { name: "wrong-expression", words: "--filter-func '('", status: 2, says: /\(/ },
+  { name: "unknown-backend", words: "--backend telepathy", status: 2, says: /backend/ },
+  { name: "unknown-module", words: "--kmods no_such_module", status: 2, says: /no_such_module/ },
+  { name: "unknown-netns", words: "--filter-netns /run/netns/no_such", status: 2, says: /no_such/ },
+  { name: "unknown-interface", words: "--filter-ifname no_such0", status: 2, says: /no_such0/ },
+  { name: "unknown-btf", words: "--kernel-btf /no/such/btf", status: 2, says: /\/no\/such\/btf/ },
 ];
 
 const checkRefusal = ({ name, status, says }: Refusal) => (run: Run) => {
-  expect(run.facts(name)).toMatchObject({ gone: true, status });
+  // Debian's pwru ends with 1 whatever was wrong, but for its option parser's own complaints.
+  expect(run.facts(name)).toMatchObject({ gone: true, ...(peerStandsIn() ? {} : { status }) });
   expect(run.text(`${name}.out`)).toBe("");
   if (!peerStandsIn()) expect(run.text(`${name}.err`)).toMatch(says);
 };

@@ -1,0 +1,196 @@
+/**
+ * What has few values among many events: function, drop reason and place, process, namespace, interface. Each
+ * value becomes text once, as the format spells it, and is copied from then on.
+ */
+import { packetEvent } from "../../bpf-programs/events.ts";
+import { type Cell, cell } from "./bytes.ts";
+import type { InterfaceNames, Names, NetnsNames } from "./printer.ts";
+
+/** How a format spells a value. */
+export interface CellFormat {
+  /** the function, and what it says about a drop if it is one that drops packets */
+  func(name: string, drop: DropReason | undefined): Cell;
+  /** the code that dropped a packet; `address` 0 is unknown */
+  place(address: bigint, name: string | undefined): Cell;
+  process(comm: string, pid: number): Cell;
+  netns(inode: number): Cell;
+  netnsName(name: string | undefined): Cell;
+  iface(name: string | undefined, ifindex: number): Cell;
+}
+
+export interface DropReason {
+  readonly code: number;
+  /** undefined: no enum of this kernel has the number */
+  readonly name: string | undefined;
+}
+
+/** Whom the cells ask, and what the addresses in records stand for. */
+export interface CellSources {
+  readonly names: Names;
+  readonly interfaces: InterfaceNames;
+  readonly netnsNames: NetnsNames;
+  readonly tracepoints: boolean;
+}
+
+export const NOTHING = cell("");
+
+/** Values a cache may hold; beyond, it starts again. Hostile input must not fill the memory. */
+const CACHE_LIMIT = 65_536;
+
+/** Where each field lies in a record, as plain numbers. */
+export const offsetOf = Object.fromEntries(
+  Object.values(packetEvent.fields).map((field) => [field.name, field.offset]),
+) as { readonly [K in keyof typeof packetEvent.fields]: number };
+const ADDRESS = offsetOf.address, PID = offsetOf.pid, COMM = offsetOf.comm;
+
+/** Which argument of a probe is a drop reason, and which the code that dropped. -1: none. */
+interface DropArguments {
+  readonly reason: number;
+  readonly place: number;
+}
+const FUNCTION_DROPS: Readonly<Record<string, DropArguments>> = {
+  kfree_skb_reason: { reason: offsetOf.argument2, place: -1 },
+  sk_skb_reason_drop: { reason: offsetOf.argument3, place: -1 },
+};
+const TRACEPOINT_DROPS: Readonly<Record<string, DropArguments>> = {
+  kfree_skb: { reason: offsetOf.argument3, place: offsetOf.argument2 },
+};
+
+/** The function at one address. */
+export interface Probe {
+  readonly high: number;
+  readonly name: string;
+  readonly text: Cell;
+  readonly drop: DropArguments | undefined;
+  readonly reasons: Map<number, Cell>;
+}
+
+/** The process cell of one pid, valid while its name is these 16 bytes. */
+interface Process {
+  readonly comm: readonly [number, number, number, number];
+  readonly text: Cell;
+}
+
+/** The cells of one network namespace and of its interfaces. */
+export interface Netns {
+  readonly inode: number;
+  readonly text: Cell;
+  readonly ifaces: Map<number, Cell>;
+  name: Cell | undefined;
+}
+
+export class EventCells {
+  readonly #format: CellFormat;
+  readonly #names: Names;
+  readonly #interfaces: InterfaceNames;
+  readonly #netnsNames: NetnsNames;
+  readonly #tracepoints: boolean;
+  readonly #probes = new Map<number, Probe>();
+  readonly #places = new Map<number, { high: number; text: Cell }>();
+  readonly #processes = new Map<number, Process>();
+  readonly #namespaces = new Map<number, Netns>();
+  readonly #namelessNetns: Cell;
+  #generation: number;
+
+  constructor(format: CellFormat, { names, interfaces, netnsNames, tracepoints }: CellSources) {
+    this.#format = format;
+    this.#names = names;
+    this.#interfaces = interfaces;
+    this.#netnsNames = netnsNames;
+    this.#tracepoints = tracepoints;
+    this.#namelessNetns = format.netnsName(undefined);
+    this.#generation = interfaces.generation + netnsNames.generation;
+  }
+
+  probe(view: DataView, offset: number): Probe {
+    // The low word tells kernel functions apart; the high one settles what is left.
+    const low = view.getInt32(offset + ADDRESS, true), high = view.getInt32(offset + ADDRESS + 4, true);
+    const known = this.#probes.get(low);
+    if (known !== undefined && known.high === high) return known;
+    const address = view.getBigUint64(offset + ADDRESS, true);
+    const name = this.#names.probe(address) ?? `0x${address.toString(16)}`;
+    const drops = this.#tracepoints ? TRACEPOINT_DROPS : FUNCTION_DROPS;
+    const drop = Object.hasOwn(drops, name) ? drops[name] : undefined;
+    const text = this.#format.func(name, undefined);
+    return keep(this.#probes, low, { high, name, text, drop, reasons: new Map() });
+  }
+
+  /** The function of a probe, with the drop reason if it drops packets. */
+  func(probe: Probe, view: DataView, offset: number): Cell {
+    // A tracepoint of a kernel without drop reasons has no such argument.
+    if (probe.drop === undefined || (this.#tracepoints && this.#names.dropReasons.size === 0)) {
+      return probe.text;
+    }
+    // The parameter is a 32-bit enum; what the upper half of its register holds is anybody's guess.
+    const code = view.getUint32(offset + probe.drop.reason, true);
+    const known = probe.reasons.get(code);
+    if (known !== undefined) return known;
+    const name = this.#names.dropReasons.get(code);
+    return keep(probe.reasons, code, this.#format.func(probe.name, { code, name }));
+  }
+
+  /** The code that dropped the packet, if the probe tells. */
+  place(probe: Probe, view: DataView, offset: number): Cell {
+    if (probe.drop === undefined || probe.drop.place < 0) return NOTHING;
+    const at = offset + probe.drop.place;
+    const low = view.getInt32(at, true), high = view.getInt32(at + 4, true);
+    const known = this.#places.get(low);
+    if (known !== undefined && known.high === high) return known.text;
+    const address = view.getBigUint64(at, true);
+    const name = address === 0n ? undefined : this.#names.place(address);
+    return keep(this.#places, low, { high, text: this.#format.place(address, name) }).text;
+  }
+
+  /** The process, by the name that the task had when it was seen. */
+  process(view: DataView, offset: number): Cell {
+    const pid = view.getUint32(offset + PID, true), at = offset + COMM;
+    const a = view.getInt32(at, true), b = view.getInt32(at + 4, true);
+    const c = view.getInt32(at + 8, true), d = view.getInt32(at + 12, true);
+    const known = this.#processes.get(pid);
+    if (known !== undefined) {
+      const comm = known.comm;
+      if (comm[0] === a && comm[1] === b && comm[2] === c && comm[3] === d) return known.text;
+    }
+    const bytes = new Uint8Array(view.buffer, view.byteOffset + at, 16);
+    const nul = bytes.indexOf(0);
+    const comm = new TextDecoder().decode(bytes.slice(0, nul < 0 ? 16 : nul));
+    const text = this.#format.process(comm, pid);
+    return keep(this.#processes, pid, { comm: [a, b, c, d] as const, text }).text;
+  }
+
+  /** @param key the inode number, in 32 bits, of either sign */
+  netns(key: number): Netns {
+    const generation = this.#interfaces.generation + this.#netnsNames.generation;
+    if (generation !== this.#generation) {
+      this.#generation = generation;
+      this.#namespaces.clear();
+    }
+    const known = this.#namespaces.get(key);
+    if (known !== undefined) return known;
+    const inode = key >>> 0;
+    const text = this.#format.netns(inode);
+    return keep<Netns>(this.#namespaces, key, { inode, text, ifaces: new Map(), name: undefined });
+  }
+
+  netnsName(netns: Netns): Cell {
+    if (netns.name !== undefined) return netns.name;
+    const name = this.#netnsNames.nameOf(netns.inode);
+    return name === undefined ? this.#namelessNetns : netns.name = this.#format.netnsName(name);
+  }
+
+  /** An interface without a name is asked for again. */
+  iface(netns: Netns, ifindex: number): Cell {
+    const known = netns.ifaces.get(ifindex);
+    if (known !== undefined) return known;
+    const name = ifindex === 0 ? undefined : this.#interfaces.nameOf(netns.inode, ifindex);
+    const text = this.#format.iface(name, ifindex);
+    return name === undefined && ifindex !== 0 ? text : keep(netns.ifaces, ifindex, text);
+  }
+}
+
+/** Adds to a cache, which starts again when it is full. */
+export function keep<V>(cache: Map<number, V>, key: number, value: V): V {
+  if (cache.size >= CACHE_LIMIT) cache.clear();
+  cache.set(key, value);
+  return value;
+}

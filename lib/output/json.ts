@@ -1,0 +1,183 @@
+/**
+ * The JSON format: one object per line, described by docs/event.schema.json.
+ *
+ * Fields have pwru's names and types, but none is left out because it is zero. Strings are ASCII: whatever else
+ * a name holds is escaped, so that a line is valid JSON and valid UTF-8 whoever chose the name, and a terminal
+ * shows it as it is. Bytes of a name that are no UTF-8 become U+FFFD.
+ *
+ * As in the text format a line goes from the record straight into the output bytes, with ready-made cells that
+ * hold their field's name, and the quotes and commas around it, too.
+ */
+import { packetEvent } from "../../bpf-programs/events.ts";
+import { type Cell, cell, putAddress, putCell, putDecimal, SLACK } from "./bytes.ts";
+import { type CellFormat, EventCells, NOTHING, offsetOf } from "./cells.ts";
+import { EventClock } from "./clock.ts";
+import {
+  type EventPrinter,
+  type InterfaceNames,
+  type Names,
+  type NetnsNames,
+  noNetnsNames,
+  type PrintOptions,
+} from "./printer.ts";
+import { decodeTuple, ETH_P_IP, IPPROTO_TCP, putIpv4, putIpv6, tcpFlagNames, Tuple } from "./tuple.ts";
+import type { LineSink } from "./writer.ts";
+
+/** Grows when a field changes its meaning or its type; a new field is no such change. */
+export const JSON_SCHEMA_VERSION = 1;
+
+/** All that is not in a cell of its own length, at its widest. */
+const FIXED_BYTES = 512;
+
+const { timestamp: TIMESTAMP, skb: SKB, netns: NETNS, mark: MARK, ifindex: IFINDEX, mtu: MTU, len: LEN } =
+  offsetOf;
+const { cpu: CPU, protocol: PROTOCOL, headerBytes: HEADER_LENGTH, headers: HEADERS } = offsetOf;
+const HEADER_ROOM = packetEvent.fields.headers.type.size;
+
+const OPENING = (type: string) => cell(`{"schema":${JSON_SCHEMA_VERSION},"type":"${type}","skb":"`);
+const AFTER_SKB = cell('","cpu":');
+const TIME = cell(',"time":'), QUOTE = cell('"');
+const MARK_KEY = cell(',"mark":'), PROTO_KEY = cell(',"proto":'), MTU_KEY = cell(',"mtu":');
+const LEN_KEY = cell(',"len":');
+const SADDR_KEY = cell(',"tuple":{"saddr":"'),
+  DADDR_KEY = cell('","daddr":"'),
+  SPORT_KEY = cell('","sport":');
+const DPORT_KEY = cell(',"dport":'), EMPTY_TUPLE = cell(',"tuple":{}'), CLOSE = cell("}");
+const END = 0x0a7d; // "}\n", little endian
+/** By the flags byte. */
+const FLAGS: readonly Cell[] = Array.from(
+  { length: 256 },
+  (_, flags) => cell(`,"flags":"${tcpFlagNames(flags)}"`),
+);
+
+/** Prints records as JSON lines. One object per trace: it remembers times and names. */
+export class JsonPrinter implements EventPrinter {
+  printed = 0;
+  readonly #sink: LineSink;
+  readonly #options: PrintOptions;
+  readonly #opening: Cell;
+  readonly #cells: EventCells;
+  readonly #clock: EventClock;
+  readonly #tuple = new Tuple();
+
+  constructor(
+    sink: LineSink,
+    options: PrintOptions,
+    names: Names,
+    interfaces: InterfaceNames,
+    netnsNames: NetnsNames = noNetnsNames,
+  ) {
+    const { tracepoints, bootOffsetNs } = options;
+    this.#sink = sink;
+    this.#options = options;
+    this.#opening = OPENING(tracepoints ? "tracepoint" : "kprobe");
+    this.#cells = new EventCells(jsonCells, { names, interfaces, netnsNames, tracepoints });
+    this.#clock = new EventClock(bootOffsetNs);
+  }
+
+  /** JSON lines have none. */
+  header(): void {}
+
+  print(view: DataView, offset: number): void {
+    const cells = this.#cells, sink = this.#sink, options = this.#options;
+    const probe = cells.probe(view, offset), process = cells.process(view, offset);
+    const func = cells.func(probe, view, offset), place = cells.place(probe, view, offset);
+    const netns = cells.netns(view.getInt32(offset + NETNS, true));
+    const netnsName = options.outputNetnsNames ? cells.netnsName(netns) : NOTHING;
+    const iface = options.outputMeta ? cells.iface(netns, view.getUint32(offset + IFINDEX, true)) : NOTHING;
+    const names = func.length + place.length + process.length + netnsName.length + iface.length;
+
+    let to = sink.room(FIXED_BYTES + names + SLACK);
+    const out = sink.view;
+    const skbLow = view.getInt32(offset + SKB, true), skbHigh = view.getInt32(offset + SKB + 4, true);
+    to = putCell(out, to, this.#opening);
+    to = putAddress(out, to, skbHigh, skbLow);
+    to = putCell(out, to, AFTER_SKB);
+    to = putDecimal(out, to, view.getUint32(offset + CPU, true));
+    to = putCell(out, to, process);
+    to = putCell(out, to, func);
+    to = putCell(out, to, place);
+    if (options.timestamp !== "none") {
+      this.#clock.read(
+        view.getUint32(offset + TIMESTAMP + 4, true),
+        view.getUint32(offset + TIMESTAMP, true),
+      );
+      to = this.#putTime(out, putCell(out, to, TIME), skbHigh, skbLow);
+    }
+    // Network byte order, so big-endian here.
+    const protocol = view.getUint16(offset + PROTOCOL);
+    if (options.outputMeta) to = putCell(out, to, netns.text);
+    to = putCell(out, to, netnsName);
+    if (options.outputMeta) {
+      to = putDecimal(out, putCell(out, to, MARK_KEY), view.getUint32(offset + MARK, true));
+      to = putCell(out, to, iface);
+      to = putDecimal(out, putCell(out, to, PROTO_KEY), protocol);
+      to = putDecimal(out, putCell(out, to, MTU_KEY), view.getUint32(offset + MTU, true));
+      to = putDecimal(out, putCell(out, to, LEN_KEY), view.getUint32(offset + LEN, true));
+    }
+    if (options.outputTuple) {
+      const bytes = view.getUint16(offset + HEADER_LENGTH, true);
+      decodeTuple(view, offset + HEADERS, bytes < HEADER_ROOM ? bytes : HEADER_ROOM, protocol, this.#tuple);
+      to = putTupleObject(out, to, view, this.#tuple, options.outputTcpFlags);
+    }
+    out.setUint16(to, END, true);
+    sink.commit(to + 2);
+    this.printed++;
+  }
+
+  #putTime(out: DataView, to: number, skbHigh: number, skbLow: number): number {
+    const clock = this.#clock;
+    switch (this.#options.timestamp) {
+      case "relative":
+        return clock.putSince(out, to, skbHigh, skbLow);
+      case "absolute":
+        return putCell(out, clock.putUtc(out, putCell(out, to, QUOTE)), QUOTE);
+      default:
+        // Most JSON parsers read numbers as doubles, which would round what is beyond 2^53.
+        if (clock.isSafe) return clock.putNanoseconds(out, to);
+        return putCell(out, clock.putNanoseconds(out, putCell(out, to, QUOTE)), QUOTE);
+    }
+  }
+}
+
+/** `{"saddr":...}` with all its fields, or `{}` when there is no IP header. */
+function putTupleObject(out: DataView, to: number, view: DataView, tuple: Tuple, flags: boolean): number {
+  const { etherType, protocol } = tuple;
+  if (etherType === 0) return putCell(out, to, EMPTY_TUPLE);
+  const putIp = etherType === ETH_P_IP ? putIpv4 : putIpv6;
+  to = putIp(out, putCell(out, to, SADDR_KEY), view, tuple.source);
+  to = putIp(out, putCell(out, to, DADDR_KEY), view, tuple.destination);
+  to = putDecimal(out, putCell(out, to, SPORT_KEY), tuple.sourcePort);
+  to = putDecimal(out, putCell(out, to, DPORT_KEY), tuple.destinationPort);
+  to = putDecimal(out, putCell(out, to, PROTO_KEY), protocol);
+  if (flags && protocol === IPPROTO_TCP) to = putCell(out, to, FLAGS[tuple.tcpFlags]!);
+  return putCell(out, to, CLOSE);
+}
+
+/** Each cell is a field or several, with a comma in front. */
+const jsonCells: CellFormat = {
+  func(name, drop) {
+    if (drop === undefined) return cell(`,"func":${quoted(name)}`);
+    // In `func` as pwru has it, and for programs in fields of their own.
+    const func = drop.name === undefined ? `${name} (${drop.code})` : `${name}(${drop.name})`;
+    const reason = drop.name === undefined ? "null" : quoted(drop.name);
+    return cell(`,"func":${quoted(func)},"reason":${reason},"reason_code":${drop.code}`);
+  },
+  place(address, name) {
+    const location = address === 0n ? "null" : quoted(name ?? `0x${address.toString(16)}`);
+    return cell(`,"location":${location}`);
+  },
+  process: (comm, pid) => cell(`,"process":${quoted(`${comm}:${pid}`)}`),
+  netns: (inode) => cell(`,"netns":${inode}`),
+  netnsName: (name) => cell(`,"netns_name":${name === undefined ? "null" : quoted(name)}`),
+  iface: (name, ifindex) =>
+    cell(`,"iface":${quoted(name === undefined ? `${ifindex}` : `${name}:${ifindex}`)}`),
+};
+
+/** A JSON string in ASCII. */
+function quoted(text: string): string {
+  return JSON.stringify(text).replace(
+    /[\x7f-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}

@@ -1,0 +1,66 @@
+/** From options to where the events of a trace go, and to what prints them. */
+import { RotatingFile } from "./file.ts";
+import { JsonPrinter } from "./json.ts";
+import type { EventPrinter, InterfaceNames, Names, NetnsNames, PrintOptions } from "./printer.ts";
+import { TextPrinter } from "./text.ts";
+import { BatchWriter, descriptor, type LineSink } from "./writer.ts";
+
+const STDOUT = 1, MIB = 2 ** 20;
+
+export interface OutputOptions {
+  /** absent: stdout */
+  readonly outputFile: string | undefined;
+  /** MiB */
+  readonly outputFileMaxSize: number;
+  readonly outputFileMaxBackups: number;
+  /** days */
+  readonly outputFileMaxAge: number;
+  readonly outputFileCompress: boolean;
+}
+
+/** Where events go. */
+export interface Output extends AsyncDisposable {
+  readonly writer: BatchWriter;
+  /** Ends it in good order: what is rotated gets compressed, until `signal` says stop. */
+  close(signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * Opens the file that the options name, or takes stdout.
+ *
+ * @param warn is told what does not end the trace
+ * @throws {KernelError | OutputError} there can be no such file
+ */
+export function openOutput(options: OutputOptions, warn: (message: string, cause: Error) => void): Output {
+  if (options.outputFile === undefined) {
+    const nothing = () => Promise.resolve();
+    return { writer: new BatchWriter(descriptor(STDOUT)), close: nothing, [Symbol.asyncDispose]: nothing };
+  }
+  const file = new RotatingFile(options.outputFile, {
+    maxBytes: options.outputFileMaxSize * MIB,
+    maxBackups: options.outputFileMaxBackups,
+    maxAgeDays: options.outputFileMaxAge,
+    compress: options.outputFileCompress,
+  }, { warn });
+  return {
+    writer: new BatchWriter(file),
+    close: (signal) => file.close(signal),
+    [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
+  };
+}
+
+export interface FormatOptions extends PrintOptions {
+  readonly outputJson: boolean;
+}
+
+/** Whom a printer asks for names. */
+export interface NameSources {
+  readonly names: Names;
+  readonly interfaces: InterfaceNames;
+  readonly netnsNames: NetnsNames;
+}
+
+export function makePrinter(sink: LineSink, options: FormatOptions, sources: NameSources): EventPrinter {
+  const Printer = options.outputJson ? JsonPrinter : TextPrinter;
+  return new Printer(sink, options, sources.names, sources.interfaces, sources.netnsNames);
+}

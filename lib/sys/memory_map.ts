@@ -1,0 +1,107 @@
+/**
+ * Where the kernel maps memory: the headers of /proc/kcore, an ELF file without section table, name every
+ * region (fs/proc/kcore.c). They take CAP_SYS_RAWIO, and a kernel that is not locked down to confidentiality.
+ */
+import { closeSync, openSync, readSync } from "node:fs";
+import { bytes, struct, u16, u32, u64 } from "../../asm/layout.ts";
+import type { MemoryMap } from "../../bpf-programs/fragments.ts";
+
+const elfHeader = struct("elf64_hdr", {
+  e_ident: bytes(16),
+  e_type: u16,
+  e_machine: u16,
+  e_version: u32,
+  e_entry: u64,
+  e_phoff: u64,
+  e_shoff: u64,
+  e_flags: u32,
+  e_ehsize: u16,
+  e_phentsize: u16,
+  e_phnum: u16,
+  e_shentsize: u16,
+  e_shnum: u16,
+  e_shstrndx: u16,
+});
+const programHeader = struct("elf64_phdr", {
+  p_type: u32,
+  p_flags: u32,
+  p_offset: u64,
+  p_vaddr: u64,
+  p_paddr: u64,
+  p_filesz: u64,
+  p_memsz: u64,
+  p_align: u64,
+});
+const PT_LOAD = 1;
+/** Far more regions than any machine has. */
+const HEADER_BYTES = 1 << 18;
+
+/** One region: where it is mapped, and where it lies in memory if it is memory. */
+export interface Region {
+  readonly virtual: bigint;
+  /** -1n: not memory, such as the array of struct page */
+  readonly physical: bigint;
+  readonly size: bigint;
+}
+
+/** The loadable segments of an ELF file's head. @throws {RangeError} it is none, or cut */
+export function readRegions(head: Uint8Array): Region[] {
+  const view = new DataView(head.buffer, head.byteOffset, head.length);
+  const { e_ident, e_phoff, e_phnum } = elfHeader.decode(view);
+  if (e_ident[0] !== 0x7f || e_ident[1] !== 0x45) throw new RangeError("This is no ELF file");
+  const regions: Region[] = [];
+  for (let i = 0; i < e_phnum; i++) {
+    const { p_type, p_vaddr, p_paddr, p_memsz } = programHeader.decode(
+      view,
+      Number(e_phoff) + i * programHeader.size,
+    );
+    if (p_type !== PT_LOAD) continue;
+    regions.push({ virtual: p_vaddr, physical: BigInt.asIntN(64, p_paddr), size: p_memsz });
+  }
+  return regions;
+}
+
+const PAGE_BYTES = 4096n;
+
+/**
+ * How a struct page leads to its page's bytes. Memory is mapped at one distance throughout; the array of
+ * struct page of a memory region is a region too, which begins at the entry of its first page.
+ *
+ * @param structPageBytes sizeof(struct page)
+ * @returns undefined where the regions do not tell
+ */
+export function memoryMap(regions: readonly Region[], structPageBytes: number): MemoryMap | undefined {
+  const size = BigInt(structPageBytes);
+  const memory = regions.filter(({ physical, virtual }) => physical >= 0n && virtual > physical);
+  // The kernel's own text is memory as well, mapped a second time: the direct map is the lower one.
+  const direct = memory.map(({ virtual, physical }) => virtual - physical).sort((a, b) => a < b ? -1 : 1)[0];
+  if (direct === undefined) return undefined;
+  for (const { physical, virtual, size: length } of memory) {
+    const pfn = physical / PAGE_BYTES;
+    if (virtual - physical !== direct || (pfn * size) % PAGE_BYTES !== 0n) continue;
+    // struct page entries of this region, rounded out to pages
+    const entries = (length / PAGE_BYTES * size + PAGE_BYTES - 1n) / PAGE_BYTES * PAGE_BYTES;
+    const array = regions.find((region) => region.physical < 0n && region.size === entries);
+    if (array !== undefined) {
+      return { directMap: direct, pageArray: array.virtual - pfn * size, structPageBytes };
+    }
+  }
+  return undefined;
+}
+
+/** The running kernel's, or undefined where /proc/kcore may not be read. */
+export function readMemoryMap(structPageBytes: number, path = "/proc/kcore"): MemoryMap | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, "r");
+  } catch {
+    return undefined; // the caller counts what it then cannot read
+  }
+  try {
+    const head = new Uint8Array(HEADER_BYTES);
+    const count = readSync(fd, head, 0, head.length, 0);
+    return memoryMap(readRegions(head.subarray(0, count)), structPageBytes);
+  } finally {
+    closeSync(fd);
+  }
+}

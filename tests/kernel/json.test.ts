@@ -1,0 +1,158 @@
+/** JSON lines of the tracer on this very kernel, each against the schema. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { validEvent } from "../output/schema.ts";
+import { isAtLeast, isRoot } from "./requires.ts";
+import { rawTraceWhile, sh, VethPair } from "./tracer.ts";
+
+setDefaultTimeout(30_000);
+
+type Event = Record<string, unknown>;
+const JSON_LINES = ["--backend", "tracepoint", "--output-json"];
+const main = join(import.meta.dir, "../../main.ts");
+
+async function eventsOf(words: readonly string[], traffic: () => void): Promise<Event[]> {
+  const { stdout, stderr, status } = await rawTraceWhile([...JSON_LINES, ...words], traffic);
+  expect({ stderr, status }).toMatchObject({ status: 0 });
+  expect(stdout).toEndWith("\n");
+  return stdout.slice(0, -1).split("\n").map(validEvent);
+}
+
+const tupleOf = (event: Event) => event["tuple"] as Event;
+
+describe.skipIf(!isRoot || !isAtLeast(5, 8))("JSON lines (needs root, Linux 5.8)", () => {
+  test("a ping on CPU 0, with all that is zero", async () => {
+    using pair = new VethPair("json");
+    const before = Date.now();
+    const events = await eventsOf(
+      ["--timestamp", "absolute", "--output-netns-names", "icmp and host 10.77.0.2"],
+      () => void sh(`taskset -c 0 ip netns exec ${pair.a} ping -c1 -W2 10.77.0.2`),
+    );
+    const sent = events.find(({ func }) => func === "net_dev_queue");
+    const netns = pair.inode(pair.a);
+    expect(sent).toMatchObject({
+      schema: 1,
+      type: "tracepoint",
+      cpu: 0,
+      netns,
+      netns_name: pair.a,
+      mark: 0,
+      proto: 0x0800,
+      mtu: 1500,
+      len: 98,
+      tuple: { saddr: "10.77.0.1", daddr: "10.77.0.2", sport: 0, dport: 0, proto: 1 },
+    });
+    expect(sent?.["iface"]).toMatch(/^eth0:[1-9]/);
+    expect(sent?.["process"]).toMatch(/^ping:[1-9]/);
+    const times = events.map(({ time }) => Date.parse(time as string));
+    expect(Math.min(...times)).toBeGreaterThanOrEqual(before - 5);
+    expect(Math.max(...times)).toBeLessThanOrEqual(Date.now() + 5);
+  });
+
+  test("a datagram and a connection that nobody takes: reason, place and flags", async () => {
+    using pair = new VethPair("jdrop");
+    const events = await eventsOf(
+      ["--output-tcp-flags", "--timestamp", "relative", "port 4079"],
+      () =>
+        void sh(`ip netns exec ${pair.a} bash -c '
+          echo hello > /dev/udp/10.77.0.2/4079; ! echo > /dev/tcp/10.77.0.2/4079'`),
+    );
+    const drops = events.filter(({ reason }) => reason === "SKB_DROP_REASON_NO_SOCKET");
+    expect(drops.map((drop) => tupleOf(drop)["proto"]).sort()).toEqual([17, 6]);
+    for (const { func, reason_code, location } of drops) {
+      expect(func).toBe("kfree_skb(SKB_DROP_REASON_NO_SOCKET)");
+      expect(reason_code).toBeGreaterThan(0);
+      expect(location).toMatch(/^[a-z_]\w+\+0x[0-9a-f]+$/);
+    }
+    const flags = new Set(events.map((event) => tupleOf(event)["flags"]));
+    expect(flags).toEqual(new Set([undefined, "SYN", "RST|ACK"]));
+    // The first event of every packet comes 0 ns after itself.
+    const first = new Map<unknown, unknown>();
+    for (const { skb, time } of events) if (!first.has(skb)) first.set(skb, time);
+    expect(new Set(first.values())).toEqual(new Set([0]));
+    expect(events.some(({ time }) => (time as number) > 0)).toBe(true);
+  });
+
+  test("names that would break a line: of a process, an interface and a namespace", async () => {
+    const netns = 'pwru-"\\j', iface = 'e"\\\x01\u00fc';
+    // A comm is bytes: here a quote, a carriage return, an escape and half a character.
+    const traffic = `
+      ip netns add '${netns}'
+      ip -n '${netns}' link add '${iface}' type veth peer name other
+      ip -n '${netns}' addr add 10.78.0.1/24 dev '${iface}'
+      ip -n '${netns}' link set other up; ip -n '${netns}' link set '${iface}' up
+      ip -n '${netns}' neigh add 10.78.0.9 lladdr 02:00:00:00:00:09 dev '${iface}'
+      ip netns exec '${netns}' bash -c '
+        printf "a\\"\\r\\e\\xc3z" > /proc/$$/comm
+        echo hello > /dev/udp/10.78.0.9/4080'
+      sleep 0.2`;
+    try {
+      const events = await eventsOf(["--output-netns-names", "udp and port 4080"], () => void sh(traffic));
+      const sent = events.find(({ func }) => func === "net_dev_queue");
+      expect(sent?.["netns_name"]).toBe(netns);
+      expect((sent?.["process"] as string).replace(/\d+$/, "")).toBe('a"\r\x1b\ufffdz:');
+      expect((sent?.["iface"] as string).startsWith(`${iface}:`)).toBe(true);
+    } finally {
+      sh(`ip netns del '${netns}'`, { mayFail: true });
+    }
+  });
+
+  /** Runs the tracer into a pipe that `reader` reads; it is to write what it read to "$out". */
+  async function piped(words: readonly string[], reader: string, traffic: (pid: number) => Promise<void>) {
+    const directory = mkdtempSync(join(tmpdir(), "pwru-pipe-"));
+    const path = (name: string) => join(directory, name);
+    sh(`mkfifo ${path("pipe")}`);
+    const reading = Bun.spawn(["bash", "-c", `exec < "$pipe"; ${reader}`], {
+      env: { ...process.env, pipe: path("pipe"), out: path("out") },
+    });
+    const command = [process.execPath, main, ...JSON_LINES, "--ready-file", path("ready"), ...words];
+    const tracer = Bun.spawn(["bash", "-c", `exec "$@" > ${path("pipe")}`, "bash", ...command], {
+      stderr: "pipe",
+    });
+    try {
+      while (!existsSync(path("ready")) && tracer.exitCode === null) await Bun.sleep(10);
+      await traffic(tracer.pid);
+      const status = await tracer.exited;
+      await reading.exited;
+      const stderr = await new Response(tracer.stderr).text();
+      return { output: readFileSync(path("out"), "utf8"), stderr, status };
+    } finally {
+      tracer.kill("SIGKILL");
+      reading.kill("SIGKILL");
+      rmSync(directory, { recursive: true });
+    }
+  }
+
+  test("a reader that stops for a while gets every line, whole", async () => {
+    const send = `const s = await Bun.udpSocket({ socket: { error() {} } }); const d = new Uint8Array(64);
+      for (let i = 0; i < 3000; i++) { try { s.send(d, 4081, "127.0.0.1"); } catch {} } s.close();`;
+    const { output, stderr, status } = await piped(
+      ["udp and port 4081"],
+      'sleep 1.5; cat > "$out"',
+      async (pid) => {
+        expect(Bun.spawnSync([process.execPath, "-e", send]).exitCode).toBe(0);
+        await Bun.sleep(200);
+        process.kill(pid, "SIGINT");
+      },
+    );
+    expect(status).toBe(0);
+    expect(output.length).toBeGreaterThan(1_000_000);
+    expect(output).toEndWith("\n");
+    const events = output.slice(0, -1).split("\n");
+    events.forEach(validEvent);
+    expect(stderr).toContain(`showed ${events.length} events, lost none`);
+  });
+
+  test("a reader that leaves ends it", async () => {
+    const { output, status } = await piped(
+      ["icmp"],
+      'head -2 > "$out"',
+      async () =>
+        void await Bun.spawn(["ping", "-q", "-c20", "-i0.05", "127.0.0.1"], { stdout: "ignore" }).exited,
+    );
+    expect(status).toBe(0);
+    expect(output.trimEnd().split("\n").map(validEvent)).toHaveLength(2);
+  });
+});

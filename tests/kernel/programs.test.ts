@@ -1,0 +1,97 @@
+/** Every program that we ship, in every shape that options and kernels give it, passes this kernel's verifier. */
+import { describe, expect } from "bun:test";
+import type { KernelTypes } from "../../asm/code.ts";
+import { traceMaps } from "../../bpf-programs/maps.ts";
+import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/memory_access.ts";
+import { probeContext } from "../../bpf-programs/registers.ts";
+import * as programs from "../../bpf-programs/trace.ts";
+import { loadKernelBtf } from "../../lib/btf/load.ts";
+import { BtfTypes } from "../../lib/btf/types.ts";
+import { Maps } from "../../lib/maps/maps.ts";
+import { noNames } from "../../lib/pcap_filter/names.ts";
+import { loadProgram } from "../../lib/sys/program.ts";
+import { compilePacketFilter } from "../../lib/trace/filter.ts";
+import { packetTracepoints } from "../../lib/trace/tracepoints.ts";
+import { hasKernelBtf } from "../kernel_btf.ts";
+import { kernelTest } from "./requires.ts";
+
+const context = probeContext(process.arch);
+
+/** The kernel's types, without the cast to void that came with Linux 6.17. */
+function withoutVoidCast(types: BtfTypes): KernelTypes {
+  return {
+    field: (struct, path) => types.field(struct, path),
+    bitField: (struct, path) => types.bitField(struct, path),
+    has: (struct, path) => types.has(struct, path),
+    structId: (name) => types.structId(name),
+    functionId: (name) => types.functionId(name),
+    enumerator: (enumName, name) =>
+      enumName === "bpf_features" ? undefined : types.enumerator(enumName, name),
+    byteArrayStruct: (minBytes) => types.byteArrayStruct(minBytes),
+  };
+}
+
+const filters = [
+  undefined,
+  "udp and src port 9053",
+  "tcp[tcpflags] & tcp-syn != 0",
+  "arp",
+  "vlan 5 and ip6 host fe80::1",
+  "(inbound or ifindex 3) and len > 100",
+  "geneve 7 and host 10.0.0.1",
+  "ip protochain 6",
+];
+const shapes: [name: string, options: Partial<programs.TraceOptions>][] = [
+  ["nothing but the packet", { meta: false, tuple: false }],
+  ["all columns", { meta: true, tuple: true }],
+  [
+    "every filter, fragments read",
+    {
+      meta: true,
+      tuple: true,
+      mark: { value: 0x80000001, mask: 0xff0000ff },
+      netns: 4026531840,
+      ifindex: 2,
+      memory: { directMap: 0xffff888000000000n, pageArray: 0xffffea0000000000n, structPageBytes: 64 },
+    },
+  ],
+];
+
+describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
+  const types = hasKernelBtf ? new BtfTypes(loadKernelBtf()) : undefined;
+  const accesses: [name: string, access: MemoryAccess | undefined][] = types === undefined ? [] : [
+    ["direct, void", directAccess(types)],
+    ["direct, struct", directAccess(withoutVoidCast(types))],
+    ["bulk", bulkAccess()],
+  ];
+  for (const [accessName, access] of accesses) {
+    for (const [shapeName, shape] of shapes) {
+      for (const expression of filters) {
+        kernelTest([5, 10], `${accessName}; ${shapeName}; filter ${expression ?? "none"}`, () => {
+          using maps = new Maps();
+          const options: programs.TraceOptions = {
+            kernel: types as BtfTypes,
+            access: access as MemoryAccess,
+            maps: traceMaps(1 << 16),
+            ...(expression === undefined ? {} : { filter: compilePacketFilter(expression, noNames) }),
+            meta: true,
+            tuple: true,
+            ...shape,
+          };
+          const [first] = packetTracepoints((types as BtfTypes).btf);
+          const specs = [
+            programs.kprobeProgram(options, context, 1),
+            programs.kprobeProgram(options, context, 5),
+            programs.kprobePositionsProgram(options, context),
+            programs.kprobeMultiProgram(options, context, 3),
+            programs.tracepointProgram(options, first as programs.TracepointHook),
+          ];
+          for (const spec of specs) {
+            using program = loadProgram(spec, { maps });
+            expect(program.fd).toBeGreaterThan(0);
+          }
+        }, access !== undefined);
+      }
+    }
+  }
+});

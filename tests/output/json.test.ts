@@ -1,0 +1,403 @@
+import { describe, expect, test } from "bun:test";
+import { packetEvent } from "../../bpf-programs/events.ts";
+import { JsonPrinter } from "../../lib/output/json.ts";
+import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
+import { MemorySink } from "../../lib/output/writer.ts";
+import { record, type RecordValues } from "./records.ts";
+import { validEvent } from "./schema.ts";
+
+const DROP = { address: 0xffffffff81000010n } as const;
+const names: Names = {
+  probe: (address) =>
+    new Map([[0xffffffff81000000n, "ip_output"], [DROP.address, "sk_skb_reason_drop"], [1n, "kfree_skb"]])
+      .get(address),
+  place: (address) => address === 0xffffffff81234567n ? "tcp_v4_rcv+0x1a" : undefined,
+  dropReasons: new Map([[0, "SKB_NOT_DROPPED_YET"], [8, "SKB_DROP_REASON_NETFILTER_DROP"]]),
+};
+const interfaces: InterfaceNames = {
+  nameOf: (_, ifindex) => ifindex === 2 ? "eth0" : undefined,
+  generation: 0,
+};
+const netnsNames: NetnsNames = {
+  nameOf: (netns) => netns === 4026531840 ? "blue" : undefined,
+  generation: 0,
+};
+
+const DEFAULTS: PrintOptions = {
+  outputMeta: true,
+  outputTuple: true,
+  outputTcpFlags: false,
+  outputNetnsNames: false,
+  netnsNamesMaxLength: 16,
+  timestamp: "none",
+  tracepoints: false,
+  // Such that the example's event happens at 2026-08-21 10:15:30.123456789 UTC.
+  bootOffsetNs: BigInt(Date.UTC(2026, 7, 21, 10, 15, 30)) * 1_000_000n + 123_456_789n - 45_557_282_884_169n,
+};
+
+interface Setting {
+  options?: Partial<PrintOptions>;
+  names?: Partial<Names>;
+  interfaces?: Partial<InterfaceNames>;
+  netnsNames?: Partial<NetnsNames>;
+}
+
+function printed(records: RecordValues[], setting: Setting = {}): string[] {
+  const sink = new MemorySink();
+  const options: PrintOptions = { ...DEFAULTS, ...setting.options };
+  const printer = new JsonPrinter(
+    sink,
+    options,
+    { ...names, ...setting.names },
+    { ...interfaces, ...setting.interfaces },
+    { ...netnsNames, ...setting.netnsNames },
+  );
+  printer.header();
+  for (const values of records) printer.print(record(values), 0);
+  expect(printer.printed).toBe(records.length);
+  const text = sink.take();
+  expect(text).toEndWith("\n");
+  return text.slice(0, -1).split("\n");
+}
+
+/** The one line of a record, checked against the schema. */
+function event(values: RecordValues, setting: Setting = {}): Record<string, unknown> {
+  return validEvent(printed([values], setting)[0]!);
+}
+
+const BARE = { outputMeta: false, outputTuple: false } as const;
+
+describe("lines", () => {
+  test("by default", () => {
+    expect(printed([{}])).toEqual([
+      '{"schema":1,"type":"kprobe","skb":"0xffff8880052a4e00","cpu":1,"process":"/usr/bin/curl:12345","func":"ip_output",' +
+      '"netns":4026531840,"mark":0,"iface":"eth0:2","proto":2048,"mtu":1500,"len":60,' +
+      '"tuple":{"saddr":"10.0.2.15","daddr":"1.0.0.1","sport":40718,"dport":8080,"proto":6}}',
+    ]);
+  });
+
+  test("with everything", () => {
+    const options = {
+      outputTcpFlags: true,
+      outputNetnsNames: true,
+      timestamp: "absolute",
+      tracepoints: true,
+    } as const;
+    const values = { address: 1n, argument2: 0xffffffff81234567n, argument3: 8n, mark: 0xfeedface };
+    expect(printed([values], { options })).toEqual([
+      '{"schema":1,"type":"tracepoint","skb":"0xffff8880052a4e00","cpu":1,"process":"/usr/bin/curl:12345",' +
+      '"func":"kfree_skb(SKB_DROP_REASON_NETFILTER_DROP)","reason":"SKB_DROP_REASON_NETFILTER_DROP","reason_code":8,' +
+      '"location":"tcp_v4_rcv+0x1a","time":"2026-08-21T10:15:30.123456789Z",' +
+      '"netns":4026531840,"netns_name":"blue","mark":4277009102,"iface":"eth0:2","proto":2048,"mtu":1500,"len":60,' +
+      '"tuple":{"saddr":"10.0.2.15","daddr":"1.0.0.1","sport":40718,"dport":8080,"proto":6,"flags":"SYN"}}',
+    ]);
+  });
+
+  test("nothing is left out because it is zero", () => {
+    const zero = {
+      timestamp: 0n,
+      skb: 0n,
+      netns: 0,
+      mark: 0,
+      ifindex: 0,
+      mtu: 0,
+      len: 0,
+      pid: 0,
+      cpu: 0,
+      protocol: 0,
+      comm: "",
+      headers: "45 00 001c 0000 0000 40 00 0000 00000000 00000000",
+    };
+    const options = { timestamp: "current", outputNetnsNames: true, outputTcpFlags: true } as const;
+    expect(event(zero, { options })).toEqual({
+      schema: 1,
+      type: "kprobe",
+      skb: "0x0",
+      cpu: 0,
+      process: ":0",
+      func: "ip_output",
+      time: 0,
+      netns: 0,
+      netns_name: null,
+      mark: 0,
+      iface: "0",
+      proto: 0,
+      mtu: 0,
+      len: 0,
+      tuple: { saddr: "0.0.0.0", daddr: "0.0.0.0", sport: 0, dport: 0, proto: 0 },
+    });
+  });
+
+  test("the largest values", () => {
+    const most = 0xffff_ffff;
+    const largest = { cpu: most, pid: most, netns: most, mark: most, ifindex: most, mtu: most, len: most };
+    expect(event({ ...largest, protocol: 0xffff, skb: 2n ** 64n - 1n })).toMatchObject({
+      skb: "0xffffffffffffffff",
+      cpu: most,
+      process: `/usr/bin/curl:${most}`,
+      netns: most,
+      mark: most,
+      iface: `${most}`,
+      proto: 65535,
+      mtu: most,
+      len: most,
+      tuple: {},
+    });
+  });
+});
+
+describe("drops", () => {
+  const NAME = "SKB_DROP_REASON_NETFILTER_DROP";
+  test.each<[title: string, values: RecordValues, tracepoints: boolean, fields: Record<string, unknown>]>([
+    ["a function that drops nothing", {}, false, { func: "ip_output" }],
+    ["a function without a name", { address: 5n }, false, { func: "0x5" }],
+    ["a known reason", { ...DROP, argument3: 8n }, false, {
+      func: `sk_skb_reason_drop(${NAME})`,
+      reason: NAME,
+      reason_code: 8,
+    }],
+    ["reason 0", { ...DROP }, false, {
+      func: "sk_skb_reason_drop(SKB_NOT_DROPPED_YET)",
+      reason: "SKB_NOT_DROPPED_YET",
+      reason_code: 0,
+    }],
+    ["a reason without a name", { ...DROP, argument3: 0xffffffffn }, false, {
+      func: "sk_skb_reason_drop (4294967295)",
+      reason: null,
+      reason_code: 4294967295,
+    }],
+    ["a tracepoint and its place", { address: 1n, argument2: 0xffffffff81234567n, argument3: 8n }, true, {
+      func: `kfree_skb(${NAME})`,
+      reason: NAME,
+      reason_code: 8,
+      location: "tcp_v4_rcv+0x1a",
+    }],
+    ["a place without a symbol", { address: 1n, argument2: 0xffffffffc0de0000n, argument3: 8n }, true, {
+      func: `kfree_skb(${NAME})`,
+      reason: NAME,
+      reason_code: 8,
+      location: "0xffffffffc0de0000",
+    }],
+    ["no place", { address: 1n, argument3: 8n }, true, {
+      func: `kfree_skb(${NAME})`,
+      reason: NAME,
+      reason_code: 8,
+      location: null,
+    }],
+  ])("%s", (_, values, tracepoints, fields) => {
+    expect(event(values, { options: { ...BARE, tracepoints } })).toEqual({
+      schema: 1,
+      type: tracepoints ? "tracepoint" : "kprobe",
+      skb: "0xffff8880052a4e00",
+      cpu: 1,
+      process: "/usr/bin/curl:12345",
+      ...fields,
+    });
+  });
+
+  test("on a kernel without drop reasons there is only the place", () => {
+    const setting = { options: { ...BARE, tracepoints: true }, names: { dropReasons: new Map() } };
+    const drop = event({ address: 1n, argument2: 0xffffffff81234567n }, setting);
+    expect(drop).toMatchObject({ func: "kfree_skb", location: "tcp_v4_rcv+0x1a" });
+    expect(drop).not.toHaveProperty("reason");
+  });
+});
+
+describe("time", () => {
+  const SECOND = 1_000_000_000n;
+  test.each<[mode: PrintOptions["timestamp"], ns: bigint, text: string]>([
+    ["current", 0n, "0"],
+    ["current", SECOND, "1000000000"],
+    ["current", 2n ** 53n - 1n, "9007199254740991"],
+    ["current", 2n ** 53n, '"9007199254740992"'],
+    ["current", 2n ** 53n + 1n, '"9007199254740993"'],
+    ["current", 2n ** 64n - 1n, '"18446744073709551615"'],
+    ["relative", 2n ** 64n - 1n, "0"],
+  ])("%s %i", (timestamp, ns, text) => {
+    const [line] = printed([{ timestamp: ns }], { options: { ...BARE, timestamp } });
+    validEvent(line!);
+    expect(line).toEndWith(`,"time":${text}}`);
+  });
+
+  test("relative to the same packet, back and forth", () => {
+    const at = (ns: bigint) => ({ timestamp: 2n ** 60n + ns });
+    const records = [at(0n), { ...at(3n), skb: 7n }, at(1830n), at(1829n), at(86_401n * SECOND)];
+    const lines = printed(records, { options: { ...BARE, timestamp: "relative" } });
+    expect(lines.map((line) => validEvent(line)["time"])).toEqual([0, 0, 1830, -1, 86_400_999_998_171]);
+  });
+
+  test.each<[offset: bigint, ns: bigint, text: string]>([
+    [0n, 0n, "1970-01-01T00:00:00.000000000Z"],
+    [999_999_999n, 1n, "1970-01-01T00:00:01.000000000Z"],
+    [-1n, SECOND, "1970-01-01T00:00:00.999999999Z"],
+    [BigInt(Date.UTC(2027, 11, 31, 23, 59, 59)) * 1_000_000n, SECOND + 5n, "2028-01-01T00:00:00.000000005Z"],
+  ])("absolute, clocks %i apart at %i", (bootOffsetNs, timestamp, time) => {
+    expect(event({ timestamp }, { options: { ...BARE, timestamp: "absolute", bootOffsetNs } })).toMatchObject(
+      {
+        time,
+      },
+    );
+  });
+});
+
+const HEADERS = {
+  syn: "45 00 003c 0000 4000 40 06 0000 0a00020f 01000001 9f0e 1f90 00000000 00000000 50 02 ffff",
+  noFlags: "45 00 003c 0000 4000 40 06 0000 0a00020f 01000001 9f0e 1f90 00000000 00000000 50 00 ffff",
+  allFlags: "45 00 003c 0000 4000 40 06 0000 0a00020f 01000001 9f0e 1f90 00000000 00000000 50 ff ffff",
+  udp: "45 00 001c 0000 0000 40 11 0000 01000001 01000002 0035 0000",
+  icmp: "45 00 001c 0000 0000 40 01 0000 7f000001 7f000001 08 00 0000 0001 0002",
+  tcp6: "60000000 0014 06 40 20010db8000100000000000000000001 00000000000000000000ffff01020304 0050 ffff " +
+    "00000000 00000000 50 12 ffff",
+  none: "",
+} as const;
+
+describe("tuple", () => {
+  test.each<[headers: keyof typeof HEADERS, tuple: Record<string, unknown>]>([
+    ["syn", { saddr: "10.0.2.15", daddr: "1.0.0.1", sport: 40718, dport: 8080, proto: 6, flags: "SYN" }],
+    ["noFlags", { saddr: "10.0.2.15", daddr: "1.0.0.1", sport: 40718, dport: 8080, proto: 6, flags: "" }],
+    ["allFlags", {
+      saddr: "10.0.2.15",
+      daddr: "1.0.0.1",
+      sport: 40718,
+      dport: 8080,
+      proto: 6,
+      flags: "FIN|SYN|RST|PSH|ACK|URG|ECE|CWR",
+    }],
+    ["udp", { saddr: "1.0.0.1", daddr: "1.0.0.2", sport: 53, dport: 0, proto: 17 }],
+    ["icmp", { saddr: "127.0.0.1", daddr: "127.0.0.1", sport: 0, dport: 0, proto: 1 }],
+    ["tcp6", {
+      saddr: "[2001:db8:1::1]",
+      daddr: "[1.2.3.4]",
+      sport: 80,
+      dport: 65535,
+      proto: 6,
+      flags: "SYN|ACK",
+    }],
+    ["none", {}],
+  ])("%s", (name, tuple) => {
+    const values = { headers: HEADERS[name], protocol: name === "tcp6" ? 0xdd86 : 0x0008 };
+    expect(event(values, { options: { outputTcpFlags: true } })["tuple"]).toEqual(tuple);
+    const { flags: _, ...plain } = tuple;
+    expect(event(values)["tuple"]).toEqual(plain);
+  });
+});
+
+describe("names that somebody else chose", () => {
+  const HOSTILE = [
+    '"},{"',
+    "\\",
+    "a\nb\r\t",
+    "\x1b[2J\x07",
+    "\x7f\x80\x9f",
+    "m\u00fcller \u{1f600}",
+    "\u202egnp.exe",
+    "\u2028\u2029",
+    "\ud800",
+    "</script>",
+    "__proto__",
+  ];
+
+  test.each(HOSTILE)("%j", (name) => {
+    const setting = {
+      options: { outputNetnsNames: true, tracepoints: true },
+      names: { probe: () => name, place: () => name, dropReasons: new Map([[8, name]]) },
+      interfaces: { nameOf: () => name },
+      netnsNames: { nameOf: () => name },
+    };
+    // A comm is at most 15 bytes of UTF-8; what does not fit, and lone surrogates, have no bytes.
+    const comm = Buffer.byteLength(name) < 16 ? name.toWellFormed() : "short";
+    expect(event({ address: 3n, comm }, setting)).toMatchObject({
+      process: `${comm}:12345`,
+      func: name,
+      netns_name: name,
+      iface: `${name}:2`,
+    });
+    const drop = event({ address: 1n, argument2: 5n, argument3: 8n }, {
+      ...setting,
+      names: { ...setting.names, probe: () => "kfree_skb" },
+    });
+    expect(drop).toMatchObject({ func: `kfree_skb(${name})`, reason: name, location: name });
+  });
+
+  test("a comm of any bytes", () => {
+    const random = new Uint8Array(16), view = record(), sink = new MemorySink();
+    const options: PrintOptions = { ...DEFAULTS, ...BARE };
+    for (let round = 0; round < 2000; round++) {
+      crypto.getRandomValues(random);
+      new Uint8Array(view.buffer).set(random, packetEvent.fields.comm.offset);
+      new JsonPrinter(sink, options, names, interfaces).print(view, 0);
+      const nul = random.indexOf(0);
+      const comm = new TextDecoder().decode(random.slice(0, nul < 0 ? 16 : nul));
+      expect(validEvent(sink.take().trimEnd())["process"]).toBe(`${comm}:12345`);
+    }
+  });
+
+  test("a line of the longest names keeps within its room", () => {
+    const long = "\u00fc".repeat(255);
+    const setting = {
+      options: {
+        outputNetnsNames: true,
+        tracepoints: true,
+        outputTcpFlags: true,
+        timestamp: "current" as const,
+      },
+      names: { probe: () => "kfree_skb", place: () => long, dropReasons: new Map([[8, long]]) },
+      interfaces: { nameOf: () => long },
+      netnsNames: { nameOf: () => long },
+    };
+    const most = 0xffff_ffff;
+    const values: RecordValues = {
+      timestamp: 2n ** 64n - 1n,
+      skb: 2n ** 64n - 1n,
+      netns: most,
+      mark: most,
+      ifindex: most,
+      mtu: most,
+      len: most,
+      pid: most,
+      cpu: most,
+      argument2: 1n,
+      argument3: 8n,
+      protocol: 0xdd86,
+      comm: "\x01".repeat(15),
+      headers: `60000000 0014 06 40 ${"f123".repeat(16)} ffff ffff 00000000 00000000 50 ff ffff`,
+    };
+    const line = printed([values], setting)[0]!;
+    expect(validEvent(line)).toMatchObject({ iface: `${long}:${most}`, location: long });
+  });
+});
+
+test("every combination of options is as the schema says", () => {
+  const kinds: RecordValues[] = [
+    {},
+    { ...DROP, argument3: 8n },
+    { ...DROP, argument3: 99n },
+    { address: 1n, argument2: 0xffffffff81234567n },
+    { headers: HEADERS.udp, ifindex: 3, netns: 7 },
+    { headers: HEADERS.tcp6, protocol: 0xdd86, timestamp: 2n ** 63n, skb: 8n },
+    { headers: "", protocol: 0x0608 },
+  ];
+  const switches = [
+    "outputMeta",
+    "outputTuple",
+    "outputTcpFlags",
+    "outputNetnsNames",
+    "tracepoints",
+  ] as const;
+  let lines = 0;
+  for (let bits = 0; bits < 2 ** switches.length; bits++) {
+    const chosen = Object.fromEntries(switches.map((name, bit) => [name, (bits >> bit & 1) === 1]));
+    for (const timestamp of ["none", "current", "relative", "absolute"] as const) {
+      const options = { ...DEFAULTS, ...chosen, timestamp };
+      const { outputMeta, outputTuple, outputNetnsNames } = options;
+      const wanted = [outputMeta, outputTuple, outputNetnsNames, timestamp !== "none"];
+      for (const line of printed(kinds, { options })) {
+        const event = validEvent(line);
+        const has = ["mtu", "tuple", "netns_name", "time"].map((field) => field in event);
+        expect({ line, has }).toEqual({ line, has: wanted });
+        lines++;
+      }
+    }
+  }
+  expect(lines).toBe(2 ** 5 * 4 * kinds.length);
+});

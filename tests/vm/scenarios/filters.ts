@@ -1,0 +1,98 @@
+/**
+ * The verifier of every kernel takes the packet filters, in the very programs that they are for.
+ *
+ * Normally every FILTER_STEP-th of the corpus; PWRU_VM_FILTERS=1 loads all of them, which takes minutes a kernel.
+ */
+import { expect } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { CbpfInsn } from "../../../asm/cbpf.ts";
+import { hasCorpus, readCorpus, warnWithoutCorpus } from "../../kernel/corpus.ts";
+import { noNames } from "../../../lib/pcap_filter/names.ts";
+import { compilePacketFilter } from "../../../lib/trace/filter.ts";
+import { expressions } from "../../kernel/expressions.ts";
+import type { FilterLoadReport, FilterRow } from "../filter_load.ts";
+import type { Run, Scenario } from "../scenario.ts";
+
+const FILTER_STEP = 25;
+const step = Number(process.env["PWRU_VM_FILTERS"] ?? FILTER_STEP);
+
+type Insns = readonly CbpfInsn[];
+const rowsOf = (insns: Insns | undefined) => insns?.map(({ code, jt, jf, k }) => [code, jt, jf, k] as const);
+
+function row(name: string, l2: Insns | undefined, l3: Insns | undefined): FilterRow {
+  const first = rowsOf(l2), second = rowsOf(l3);
+  return {
+    name,
+    ...(first === undefined ? {} : { l2: first }),
+    ...(second === undefined ? {} : { l3: second }),
+  };
+}
+
+/** An expression of the corpus is one filter, or two where it was optimised. */
+function corpusRows(): FilterRow[] {
+  const { programs } = readCorpus();
+  const byName = Map.groupBy(
+    programs,
+    ({ expression, optimised }) => `${expression}${optimised ? "" : " (unoptimised)"}`,
+  );
+  const rows = [...byName].map(([name, found]) => {
+    const of = (linkType: string) => found.find((program) => program.linkType === linkType)?.insns;
+    return row(name, of("EN10MB"), of("RAW"));
+  });
+  // many expressions are the same program
+  return [...new Map(rows.map((row) => [JSON.stringify([row.l2, row.l3]), row])).values()];
+}
+
+/** Our own expressions as the tracer compiles them. */
+function ownRows(): FilterRow[] {
+  return [...expressions, "inbound", "outbound and tcp", "ifindex 2 or vlan 5"].map((expression) => {
+    const { l2, l3 } = compilePacketFilter(expression, noNames);
+    return row(expression, l2, l3);
+  });
+}
+
+/** The filters, sampled, as a file; and the program that loads them. */
+function files(): string[] {
+  warnWithoutCorpus("only our own expressions are loaded");
+  const folder = mkdtempSync(join(tmpdir(), "pwru-filters-"));
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+  const rows = [...ownRows(), ...(hasCorpus ? corpusRows() : []).filter((_, index) => index % step === 0)];
+  const list = join(folder, "filters.jsonl"), loader = join(folder, "filter_load");
+  writeFileSync(list, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
+  const build = Bun.spawnSync([
+    ...[process.execPath, "build", join(import.meta.dir, "../filter_load.ts"), "--compile", "--minify"],
+    ...["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv", `--outfile=${loader}`],
+  ]);
+  if (!build.success) throw new Error(`Cannot build filter_load: ${build.stderr.toString()}`);
+  return [list, loader];
+}
+
+function reports(run: Run): FilterLoadReport[] {
+  return run.text("filters.out").trim().split("\n").map((line) => JSON.parse(line) as FilterLoadReport);
+}
+
+export const filters: Scenario = {
+  name: "filters",
+  limitSeconds: step >= FILTER_STEP ? 240 : 3600,
+  files,
+  // Emulated, the optimising compilers cost four times what they save.
+  script: `
+    BUN_JSC_useDFGJIT=0 ./filter_load filters.jsonl > "$OUT/filters.out"
+  `,
+  checks: {
+    "every filter passes the verifier"(run) {
+      for (const report of reports(run)) {
+        const { access, hook, loaded, seconds, slots, slotsOf, verified, verifiedOf } = report;
+        console.log(
+          `Linux ${run.kernel}, ${hook}, ${access}: ${loaded} filters loaded in ${seconds} s; ` +
+            `longest ${slots} slots ("${slotsOf}"), hardest ${verified} verified ("${verifiedOf}")`,
+        );
+        expect({ access, count: report.refusedCount, refused: report.refused })
+          .toEqual({ access, count: 0, refused: [] });
+      }
+      expect(reports(run).map(({ access }) => access)).toContain("bulk");
+    },
+  },
+};
