@@ -544,9 +544,10 @@ export class Checker {
     const from = operand.type, { offset, length } = operand;
     if (operand.kind === "constant") return { ...operand, type, value: convert(type, operand.value) };
     const same = bitsOf(from) === bitsOf(type) && isSigned(from) === isSigned(type);
-    const toBool = type.kind === "integer" && type.bool;
-    const bitField = operand.kind === "load" && operand.bitField !== undefined; // is narrower than its type
-    if (same && !toBool && !bitField) return { ...operand, type };
+    // what means more than its width and sign has to keep its type
+    const bool = [from, type].some((one) => one.kind === "integer" && one.bool);
+    const bitField = operand.kind === "load" && operand.bitField !== undefined;
+    if (same && !bool && !bitField) return { ...operand, type };
     return { offset, length, kind: "convert", type, operand };
   }
 

@@ -99,6 +99,7 @@ test.each<[source: string, value: bigint | undefined, text: string]>([
   ["skb->len ? skb->mark : skb->small", 0x80000010n, "2147483664"],
   ["skb->len == 1 ? skb->mark : skb->small", 0xffff_fffen, "4294967294"],
   ["(bool)skb->len", 1n, "true"],
+  ["(u8)(bool)skb->delta", 1n, "1"],
   ["(u8)skb->len", 0xdcn, "220"],
   ["(s8)skb->len", -36n, "-36"],
   ["skb->cb + 3", ROOT + 43n, "0xffff88800000102b"],
