@@ -4,13 +4,18 @@ import type { MapSpec } from "../asm/code.ts";
 import { traceCounters } from "./events.ts";
 import { SCRATCH_BYTES } from "./fragments.ts";
 
-export const BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27;
+export const BPF_MAP_TYPE_HASH = 1,
+  BPF_MAP_TYPE_ARRAY = 2,
+  BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+  BPF_MAP_TYPE_RINGBUF = 27;
 
 export interface TraceMaps {
   /** ring buffer of packetEvent records */
   readonly events: MapSpec;
   /** one traceCounters per CPU */
   readonly counters: MapSpec;
+  /** instruction pointer of a probe -> which argument is the packet, for kprobes that share a program */
+  readonly positions: MapSpec;
   /** room for the copy of a packet, per CPU */
   readonly scratch: MapSpec;
 }
@@ -26,6 +31,7 @@ export function traceMaps(ringBytes: number): TraceMaps {
       valueSize: traceCounters.size,
       maxEntries: 1,
     },
+    positions: { name: "positions", type: BPF_MAP_TYPE_HASH, keySize: 8, valueSize: 8, maxEntries: 8192 },
     scratch: {
       name: "scratch",
       type: BPF_MAP_TYPE_PERCPU_ARRAY,

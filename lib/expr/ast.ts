@@ -15,8 +15,8 @@ export type Expression =
     /** the address of the struct that the expression is about; not NULL */
     | { readonly kind: "root" }
     | Load
-    /** pointer + offset, not NULL */
-    | { readonly kind: "address"; readonly pointer: Expression; readonly offset: number }
+    /** `bytes` behind the pointer, not NULL */
+    | { readonly kind: "address"; readonly pointer: Expression; readonly bytes: number }
     /** the operand; when it is NULL, the whole expression has no value */
     | { readonly kind: "not null"; readonly operand: Expression }
     | { readonly kind: "convert"; readonly operand: Expression }

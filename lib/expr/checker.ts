@@ -199,14 +199,19 @@ export class Checker {
         return this.#address(operand, { kind: "pointer", target: type.element });
       case "struct":
         return this.#fail(
-          `Cannot use ${this.#quote(at)} as a value: it is ${this.#text(operand.type)}, choose a member`,
+          `Cannot use ${this.#quote(at)} as a value: ${
+            this.#text(operand.type)
+          } is no number, choose a member`,
           at,
         );
       case "void":
-        return this.#fail(`Cannot use ${this.#quote(at)} as a value: it is void, cast the pointer first`, at);
+        return this.#fail(
+          `Cannot use ${this.#quote(at)} as a value: void is no number, cast the pointer`,
+          at,
+        );
       case "other":
         return this.#fail(
-          `Cannot use ${this.#quote(at)} as a value: its type is ${this.#text(type)}, ${type.why}`,
+          `Cannot use ${this.#quote(at)} as a value: ${this.#text(type)} ${type.why}`,
           at,
         );
       default:
@@ -289,14 +294,15 @@ export class Checker {
   #address(place: Place, type: PointerType): Expression {
     const { pointer, offset, bitField, at } = place;
     if (bitField !== undefined) return this.#fail("Cannot take the address of a bitfield", at);
-    return { ...at, kind: "address", type, pointer, offset };
+    return { ...at, kind: "address", type, pointer, bytes: offset };
   }
 
   /** A pointer that is looked behind. What is known not to be NULL is not asked again. */
   #notNull(pointer: Expression): Expression {
     const { offset, length, type, kind } = pointer;
     if (kind === "root" || kind === "address" || kind === "not null") return pointer;
-    if (kind === "constant" && pointer.value === 0n) {
+    if (kind === "constant") {
+      if (pointer.value !== 0n) return pointer;
       return this.#fail(`Cannot look behind ${this.#quote(pointer)}: it is NULL`, pointer);
     }
     return { offset, length, kind: "not null", type, operand: pointer };
@@ -338,9 +344,9 @@ export class Checker {
     }
     const type = resolve(this.#btf, outer.type);
     if (type.kind !== "struct") {
-      const why = type.kind === "other" ? type.why : "which has no members";
+      const why = type.kind === "other" ? type.why : "has no members";
       return this.#fail(
-        `Cannot look for "${name}" behind ${this.#quote(object)}: there is ${this.#text(outer.type)}, ${why}`,
+        `Cannot look for "${name}" behind ${this.#quote(object)}: ${this.#text(outer.type)} ${why}`,
         nameAt,
       );
     }
@@ -453,7 +459,7 @@ export class Checker {
   #elementSize(target: Target, at: Span): number {
     const type = resolve(this.#btf, target);
     if (type.kind === "other") {
-      return this.#fail(`Cannot step over ${this.#text(target)}: ${type.why}`, at);
+      return this.#fail(`Cannot tell the size of ${this.#text(target)}: it ${type.why}`, at);
     }
     return this.#sizeOf(target, at);
   }
@@ -511,10 +517,14 @@ export class Checker {
     const root = this.#root.name, say = (what: string) => this.#fail(`Cannot find "${name}": ${what}`, at);
     if (name === skb.name || name === xdp.name) return say(`this expression is about ${root}`);
     if (findMember(this.#btf, this.#rootId, name) !== undefined) return say(`did you mean ${root}->${name}?`);
-    const near = name.startsWith(root) ? root : nearestName(name, [
-      root,
-      ...(hint === undefined ? [] : [...enumerators(this.#btf, hint)].map(([other]) => other)),
-    ]) ?? nearestName(name, this.#allEnumerators().keys());
+    const ofEnum = hint === undefined ? [] : [...enumerators(this.#btf, hint)].map(([other]) => other);
+    const member = () => {
+      const near = nearestName(name, new Set(memberNames(this.#btf, this.#rootId)));
+      return near === undefined ? undefined : `${root}->${near}`;
+    };
+    const near = name.startsWith(root)
+      ? root
+      : nearestName(name, [root, ...ofEnum]) ?? member() ?? nearestName(name, this.#allEnumerators().keys());
     if (near !== undefined) return say(`did you mean ${near}?`);
     return say(`it is neither ${root} nor an enumerator of this kernel`);
   }
@@ -534,9 +544,10 @@ export class Checker {
     const from = operand.type, { offset, length } = operand;
     if (operand.kind === "constant") return { ...operand, type, value: convert(type, operand.value) };
     const same = bitsOf(from) === bitsOf(type) && isSigned(from) === isSigned(type);
-    const toBool = type.kind === "integer" && type.bool;
-    const bitField = operand.kind === "load" && operand.bitField !== undefined; // is narrower than its type
-    if (same && !toBool && !bitField) return { ...operand, type };
+    // what means more than its width and sign has to keep its type
+    const bool = [from, type].some((one) => one.kind === "integer" && one.bool);
+    const bitField = operand.kind === "load" && operand.bitField !== undefined;
+    if (same && !bool && !bitField) return { ...operand, type };
     return { offset, length, kind: "convert", type, operand };
   }
 

@@ -168,8 +168,8 @@ class Generator {
       case "load":
         return this.#load(expression, depth);
       case "address": {
-        const { pointer, offset } = expression;
-        return [this.value(pointer, depth), offset === 0 ? [] : asm.add(dst, offset)];
+        const { pointer, bytes } = expression;
+        return [this.value(pointer, depth), bytes === 0 ? [] : asm.add(dst, bytes)];
       }
       case "not null":
         return [this.value(expression.operand, depth), jeq(dst, 0, failed)];

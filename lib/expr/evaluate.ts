@@ -30,7 +30,7 @@ export function evaluate(expression: Expression, memory: Memory): bigint | undef
       return load(expression, memory);
     case "address": {
       const pointer = evaluate(expression.pointer, memory);
-      return pointer === undefined ? undefined : convert(type, pointer + BigInt(expression.offset));
+      return pointer === undefined ? undefined : convert(type, pointer + BigInt(expression.bytes));
     }
     case "not null": {
       const value = evaluate(expression.operand, memory);

@@ -293,7 +293,7 @@ class Parser {
         return this.#node(token, [], { kind: "number" as const, value, bits, signed });
       }
       case "name": {
-        if (this.#isTypeWord(token.text)) {
+        if (this.#startsType(token)) {
           this.#fail(`Cannot use the type "${token.text}" as a value: a cast has parentheses around it`);
         }
         this.#advance();
@@ -364,7 +364,10 @@ class Parser {
     if (text === "_Bool") return { kind: "bool" as const };
     if (text === "char") return { kind: "char" as const };
     const found = integerTypes.get([...words].sort().join(" "));
-    if (found === undefined) this.#fail(`Cannot find the type "${text}": C has no such combination`, place);
+    if (found === undefined) {
+      const written = this.#source.slice(place.offset, place.offset + place.length);
+      this.#fail(`Cannot find the type "${written}": C has none of that name`, place);
+    }
     const [bits, signed] = found;
     return { kind: "integer" as const, bits, signed };
   }

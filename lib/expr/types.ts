@@ -37,7 +37,7 @@ export type CType =
   | { readonly kind: "array"; readonly element: Target; readonly count: number; readonly id: number }
   | { readonly kind: "struct"; readonly id: number }
   | { readonly kind: "void" }
-  /** what no expression can work with */
+  /** what no expression can work with; `why` follows the type's name */
   | { readonly kind: "other"; readonly id: number; readonly why: string };
 
 export const int: IntegerType = { kind: "integer", bits: 32, signed: true };
@@ -95,11 +95,13 @@ function typeOf(btf: Btf, id: number): CType {
     case BTF_KIND.FWD: {
       // only declared here: perhaps another file's declaration has the members
       const full = btf.find(btf.nameOf(at), btf.kindFlag(at) ? BTF_KIND.UNION : BTF_KIND.STRUCT);
-      return full === undefined ? other("the kernel's types only declare it") : { kind: "struct", id: full };
+      return full === undefined
+        ? other("is only declared in the kernel's types")
+        : { kind: "struct", id: full };
     }
     case BTF_KIND.INT: {
       const { size, signed, bool } = integer(btf, at)!, width = bits[size];
-      if (width === undefined) return other(`it is ${size} bytes`);
+      if (width === undefined) return other(`is ${size} bytes`);
       return {
         kind: "integer",
         bits: width,
@@ -112,15 +114,15 @@ function typeOf(btf: Btf, id: number): CType {
     case BTF_KIND.ENUM:
     case BTF_KIND.ENUM64: {
       const width = bits[btf.sizeOrType(at)];
-      if (width === undefined) return other(`it is ${btf.sizeOrType(at)} bytes`);
+      if (width === undefined) return other(`is ${btf.sizeOrType(at)} bytes`);
       return { kind: "integer", bits: width, signed: btf.kindFlag(at), enumId: at, id };
     }
     case BTF_KIND.FLOAT:
-      return other("it is a floating-point number");
+      return other("is a floating-point number");
     case BTF_KIND.FUNC_PROTO:
-      return other("it is a function");
+      return other("is a function");
     default:
-      return other("it is no type of a value");
+      return other("is no type of a value");
   }
 }
 

@@ -106,7 +106,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
               await pace.rest();
             }
             if (options.signal?.aborted === true) return { attached, failed, interrupted: true };
-            const code = this.#define(event, target, rules);
+            const code = this.#define(event, target, rules, options.onProbe);
             done++;
             if (code === undefined) defined++;
             else {
@@ -129,14 +129,22 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
   }
 
   /** Tries the places of a function in turn; the errno's name when the kernel refused them all. */
-  #define(event: string, target: T, rules: PlaceRules): string | undefined {
+  #define(
+    event: string,
+    target: T,
+    rules: PlaceRules,
+    onProbe: AttachOptions<T>["onProbe"],
+  ): string | undefined {
     const { address, name } = target;
     for (let place = firstPlace(address, rules, this.#livepatched.has(name));;) {
       const definition = { group: this.group, event, address: place, index: probeCount++ };
       const code = this.#control.write(formatDefinition(definition));
       if (code === undefined) {
         this.#defined++;
-        for (const at of firingPlaces(address, rules, place)) this.#probes.set(at, target);
+        for (const at of firingPlaces(address, rules, place)) {
+          this.#probes.set(at, target);
+          onProbe?.(at, target);
+        }
         return undefined;
       }
       const next = nextPlace(address, rules, place, code);

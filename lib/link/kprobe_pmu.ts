@@ -97,7 +97,7 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
         if (options.signal?.aborted === true) {
           return { attached: this.#events.length - before, failed, interrupted: true };
         }
-        const code = this.#attach(target, programs, rules);
+        const code = this.#attach(target, programs, rules, options.onProbe);
         if (code !== undefined) {
           failed.push({ target, code });
           options.onFailure?.({ target, code });
@@ -109,7 +109,12 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
     return { attached: this.#events.length - before, failed, interrupted: false };
   }
 
-  #attach(target: T, programs: ReadonlyMap<number, number>, rules: PlaceRules): string | undefined {
+  #attach(
+    target: T,
+    programs: ReadonlyMap<number, number>,
+    rules: PlaceRules,
+    onProbe: AttachOptions<T>["onProbe"],
+  ): string | undefined {
     const program = programs.get(target.argument);
     if (program === undefined) {
       throw new RangeError(`${target.name}: no program takes the packet from argument ${target.argument}`);
@@ -117,7 +122,10 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
     if (this.#events.length >= this.#parts.allowance) return "EMFILE";
     const { address } = target;
     const place = firstPlace(address, rules, true);
-    for (const at of firingPlaces(address, rules, place)) this.#probes.set(at, target);
+    for (const at of firingPlaces(address, rules, place)) {
+      this.#probes.set(at, target);
+      onProbe?.(at, target);
+    }
     const event = this.#parts.perf.open(this.#parts.pmuType, place, program);
     if (typeof event === "string") return event;
     this.#events.push(event);

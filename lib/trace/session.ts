@@ -168,7 +168,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
-      return new ClassicKprobeBackend(kprobes, await select(), trace, context, load);
+      return new ClassicKprobeBackend(kprobes, await select(), trace, context, load, maps);
     },
     // deno-lint-ignore require-await
     async tracepoint() {

@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "bun:test";
 import * as documents from "../../lib/cli/documents.ts";
 import { optionList } from "../../lib/cli/options.ts";
@@ -50,4 +52,11 @@ test("the manual page is roff that man accepts", () => {
     stdin: Buffer.from(documents.manualPage("1.2.3")),
   });
   expect({ exitCode, stderr: stderr.toString() }).toEqual({ exitCode: 0, stderr: "" });
+});
+
+test("the README has the tables of the options", () => {
+  const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
+  const rows = (text: string) =>
+    text.split("\n").filter((line) => line.startsWith("| `--")).map((line) => line.replace(/\s+/g, " "));
+  expect(rows(readme)).toEqual(rows(documents.readmeTables()));
 });

@@ -82,6 +82,7 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
           const specs = [
             programs.kprobeProgram(options, context, 1),
             programs.kprobeProgram(options, context, 5),
+            programs.kprobePositionsProgram(options, context),
             programs.kprobeMultiProgram(options, context, 3),
             programs.tracepointProgram(options, first as programs.TracepointHook),
           ];

@@ -42,35 +42,49 @@ start() {
   pid_of[$name]=$!
   set +m
   echo "$TRACER $*" > "$OUT/$name.command"
-  until [ -e "$ready" ] || [ ! -d /proc/${pid_of[$name]} ]; do nap 0.02; done
+  until [ -e "$ready" ] || ! alive ${pid_of[$name]}; do nap 0.02; done
   now
   fact "$name" ready_ms $(((NOW - begin) / 1000))
   if [ -e "$ready" ]; then fact "$name" ready yes; else fact "$name" ready no; fi
 }
 
-# Waits for the end of a tracer: status and time since $1 (microseconds).
-reap() {
-  local name=$1 begin=$2 limit_ms=$3 pid=${pid_of[$1]}
-  while [ -d /proc/$pid ]; do
-    now
-    if [ $(((NOW - begin) / 1000)) -ge $limit_ms ]; then
-      fact "$name" gone no
-      fact "$name" stop_ms $(((NOW - begin) / 1000))
-      # Where it hangs, thread by thread: $OUT/NAME.stuck
-      head -n 100 /proc/$pid/task/*/{status,stack} > "$OUT/$name.stuck" 2>&1
-      return 1
-    fi
-    nap 0.01
-  done
-  now
-  fact "$name" stop_ms $(((NOW - begin) / 1000))
-  wait "$pid"
-  fact "$name" status $?
-  fact "$name" gone yes
+# alive PID: whether it has not ended. The shell may be late to reap, so a zombie has ended too.
+alive() {
+  local stat
+  read -r stat 2> /dev/null < "/proc/$1/stat" && [[ ! $stat =~ \)\ [ZX]\  ]]
 }
 
+# reap NAME SINCE LIMIT_MS: waits for the end of a tracer; status and time since SINCE (microseconds).
+# `wait` returns the moment it is reaped; a watchdog interrupts it.
+reap() {
+  local name=$1 begin=$2 limit_ms=$3 pid=${pid_of[$1]} me=$BASHPID dog status expired=
+  trap 'expired=yes' USR1
+  (trap - USR1; nap $((limit_ms / 1000)).$(printf %03d $((limit_ms % 1000))); kill -USR1 "$me") &
+  dog=$!
+  wait "$pid"
+  status=$?
+  now
+  fact "$name" stop_ms $(((NOW - begin) / 1000))
+  trap '' USR1
+  kill "$dog"
+  wait "$dog"
+  trap - USR1
+  if [ -n "$expired" ]; then
+    fact "$name" gone no
+    # Where it hangs, thread by thread: $OUT/NAME.stuck
+    head -n 100 /proc/$pid/task/*/{status,stack} > "$OUT/$name.stuck"
+    return 1
+  fi
+  fact "$name" status $status
+  fact "$name" gone yes
+} 2>> "$OUT/$1.stderr"
+
 stop() {
-  [ -d /proc/${pid_of[$1]} ] || { reap "$1" 0 1; return 1; }
+  if ! alive "${pid_of[$1]}"; then
+    now
+    reap "$1" "$NOW" 1000
+    return 1
+  fi
   local name=$1 signal=${2:-INT} limit_ms=${3:-60000} pid=${pid_of[$1]}
   fact "$name" hwm_kib "$(awk '/^VmHWM/ { print $2 }' /proc/$pid/status)"
   now

@@ -3,9 +3,10 @@
  * from the first batch on, while the others are still being attached.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { kprobeProgram, type TraceOptions } from "../../../bpf-programs/trace.ts";
+import { kprobePositionsProgram, kprobeProgram, type TraceOptions } from "../../../bpf-programs/trace.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";
 import type { KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";
+import type { Maps } from "../../maps/maps.ts";
 import { symbolText } from "../../symbols/table.ts";
 import type { Program } from "../../sys/program.ts";
 import {
@@ -18,8 +19,11 @@ import {
 import type { Selection, TracedFunction } from "../functions.ts";
 import { mainPath } from "../main_path.ts";
 
-/** Functions of the second batch: enough to see most of a packet's way, few enough to be quick. */
-const SECOND_BATCH = 260;
+/**
+ * The position that most functions have the packet in: they get a program that knows it. With two batches that
+ * makes four perf events, and each takes up to 0.1 s to close.
+ */
+const USUAL = 1;
 /** After a breakpoint on x86-64 the instruction pointer is one byte further. */
 const BREAKPOINT_BYTES = process.arch === "x64" ? 1n : 0n;
 
@@ -34,7 +38,8 @@ export class ClassicKprobeBackend implements ProbeBackend {
   readonly #context: ProbeContext;
   readonly #load: Load;
   readonly #chosen: ChosenKprobes<TracedFunction>;
-  readonly #programs = new Map<number, Program>();
+  readonly #maps: Maps;
+  readonly #programs: Program[] = [];
 
   constructor(
     chosen: ChosenKprobes<TracedFunction>,
@@ -42,10 +47,12 @@ export class ClassicKprobeBackend implements ProbeBackend {
     options: TraceOptions,
     context: ProbeContext,
     load: Load,
+    maps: Maps,
   ) {
     this.#options = options;
     this.#context = context;
     this.#load = load;
+    this.#maps = maps;
     this.#chosen = chosen;
     this.#functions = functions;
     this.#recordAddresses = recordAddresses;
@@ -61,15 +68,23 @@ export class ClassicKprobeBackend implements ProbeBackend {
   }
 
   async attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
-    for (const argument of new Set(this.#functions.map(({ argument }) => argument))) {
-      this.#programs.set(argument, this.#load(kprobeProgram(this.#options, this.#context, argument)));
-    }
-    const programs = new Map([...this.#programs].map(([argument, { fd }]) => [argument, fd]));
+    const usual = this.#load(kprobeProgram(this.#options, this.#context, USUAL));
+    const others = this.#load(kprobePositionsProgram(this.#options, this.#context));
+    this.#programs.push(usual, others);
+    const positions = this.#maps.get(this.#options.maps.positions);
+    const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, n === USUAL ? usual.fd : others.fd]));
+    const key = new Uint8Array(8), value = new Uint8Array(8), keyView = new DataView(key.buffer);
     let live = false;
     const result = await this.#kprobes.attach(batches(this.#functions), programs, {
       signal,
       recordAddresses: this.#recordAddresses,
       onProgress,
+      onProbe: (place, { argument }) => {
+        if (argument === USUAL) return;
+        keyView.setBigUint64(0, place + BREAKPOINT_BYTES, true);
+        value[0] = argument;
+        positions.update(key, value);
+      },
       onBatch: (_, attachedSoFar) => {
         this.attached = attachedSoFar;
         if (live) return;
@@ -89,7 +104,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
   }
 
   missed(): bigint {
-    return recursionMisses(this.#programs.values());
+    return recursionMisses(this.#programs);
   }
 
   close(): void {
@@ -102,16 +117,15 @@ export class ClassicKprobeBackend implements ProbeBackend {
 
   [Symbol.dispose](): void {
     this.#kprobes[Symbol.dispose]();
-    for (const program of this.#programs.values()) program[Symbol.dispose]();
-    this.#programs.clear();
+    for (const program of this.#programs.splice(0)) program[Symbol.dispose]();
   }
 }
 
-/** The main path in its order, then the rest in two parts, so that events of most functions flow early. */
+/** The main path in its order, then the rest. */
 function batches(functions: readonly TracedFunction[]): TracedFunction[][] {
   const rank = new Map(mainPath.map((name, index) => [name, index]));
   const rankOf = ({ name }: TracedFunction) => rank.get(name) ?? Infinity;
   const first = functions.filter((traced) => rank.has(traced.name)).sort((a, b) => rankOf(a) - rankOf(b));
   const rest = functions.filter((traced) => !rank.has(traced.name));
-  return [first, rest.slice(0, SECOND_BATCH), rest.slice(SECOND_BATCH)].filter((batch) => batch.length > 0);
+  return [first, rest].filter((batch) => batch.length > 0);
 }
