@@ -375,7 +375,7 @@ function ancillaryWord(
 }
 
 /** The sk_buff's fields on this kernel; r6 is its address, and the view's pointer once it is open. */
-function skbView(options: TraceOptions, unreadable: Label) {
+function skbView(options: TraceOptions, gone: Label) {
   const fields = skbFields(options);
   const skb = options.access.view({
     address: r6,
@@ -383,7 +383,7 @@ function skbView(options: TraceOptions, unreadable: Label) {
     stack: slot.skbCopy,
     stackBytes: SKB_COPY_BYTES,
     fields,
-    unreadable: miss, // a pointer that leads nowhere is no packet
+    unreadable: gone, // a pointer that leads nowhere is no packet
   });
   const load: LoadSkb = (dst, field, hold) =>
     skb.load(dst, typeof field === "string" ? options.kernel.field("sk_buff", field) : field, hold);
@@ -393,7 +393,7 @@ function skbView(options: TraceOptions, unreadable: Label) {
 /** The whole program around a hook's two parts. */
 function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
   const miss = label("miss"), unreadable = label("unreadable");
-  const { fields, skb, load } = skbView(options, unreadable);
+  const { fields, skb, load } = skbView(options, miss);
   return withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
@@ -535,7 +535,7 @@ export function filterFragment(
   const match = label("match"), noMatch = label("no_match"), tooShort = label("too_short");
   const unreadable = label("unreadable"), ends = { match, noMatch, tooShort, unreadable };
   const whole = { ...options, filter: { l2: program, l3: undefined } };
-  const fragment = runFilter(whole, program, skbView(whole, unreadable).load, ends);
+  const fragment = runFilter(whole, program, skbView(whole, noMatch).load, ends);
   const exits = Object.values(ends).map((end) => [end, exit()]);
   return { code: withoutDeadCode([fragment, exits]), ends: Object.values(ends) };
 }
