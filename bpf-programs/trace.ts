@@ -14,6 +14,7 @@ import { ancillary, type CbpfInsn, isAncillaryLoad, SKF_AD_OFF } from "../asm/cb
 import { cbpfToEbpf } from "../asm/cbpf_to_ebpf.ts";
 import { type Code, type KernelTypes, type Label, label, type ProgramSpec } from "../asm/code.ts";
 import { withoutDeadCode } from "../asm/dead_code.ts";
+import { withinReach } from "../asm/far_jumps.ts";
 import {
   add,
   and,
@@ -394,7 +395,7 @@ function skbView(options: TraceOptions, gone: Label) {
 function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
   const miss = label("miss"), unreadable = label("unreadable");
   const { fields, skb, load } = skbView(options, miss);
-  return withoutDeadCode([
+  const code = withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
     jeq(r6, 0, miss),
@@ -412,6 +413,7 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     unreadable,
     countUnreadable(options),
   ]);
+  return withinReach(code);
 }
 
 /** dst = a field of the sk_buff; `hold` says where the view's pointer is, if not in its register. */
@@ -537,7 +539,7 @@ export function filterFragment(
   const whole = { ...options, filter: { l2: program, l3: undefined } };
   const fragment = runFilter(whole, program, skbView(whole, noMatch).load, ends);
   const exits = Object.values(ends).map((end) => [end, exit()]);
-  return { code: withoutDeadCode([fragment, exits]), ends: Object.values(ends) };
+  return { code: withinReach(withoutDeadCode([fragment, exits])), ends: Object.values(ends) };
 }
 
 /**
