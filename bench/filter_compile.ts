@@ -105,7 +105,7 @@ const script = `
   TRACER=$PEER
   number=0
   while IFS= read -r filter; do
-    start "peer$number" --filter-func '^ip_rcv$' $filter
+    start "peer$number" --filter-func '^ip_rcv$' \${filter:+"$filter"}
     grep -h ^verified_insns /proc/\${pid_of[peer$number]}/fdinfo/* > "$OUT/verified$number"
     stop "peer$number"
     number=$((number + 1))

@@ -171,6 +171,24 @@ describe.skipIf(!runs)("filters in this kernel (needs root, Linux 5.17)", () => 
       expect([...memory.sweep(insns, access)]).toEqual(followed);
     }, limitMs);
 
+    test("a filter that is longer than a jump reaches", () => {
+      const ports = Array.from(
+        { length: access.name === "bulk" ? 500 : 700 },
+        (_, index) => 2000 + index * 7,
+      );
+      const insns = compileFilter(`port ${ports.join(" or ")}`, { linkType: "RAW", names: noNames }).insns;
+      const packets = [0, 1, 249, 250, 499].flatMap((index) => {
+        const port = ports[index] as number;
+        return [make.udp(port, 9), make.udp(9, port), make.tcp(port + 1, port + 2, 0)].map((transport) =>
+          packet(make.ip4(transport))
+        );
+      });
+      using memory = new PacketMemory(packets);
+      using program = memory.load(insns, access);
+      expect(program.info().xlated_prog_len / 8).toBeGreaterThan(0x7fff);
+      expect(memory.verdicts(program)).toEqual(interpreted(insns, packets));
+    }, limitMs);
+
     test("packets that end where memory ends", () => {
       // a map each: a few lengths of every frame
       const packets = Object.values(make.frames).flatMap((bytes) =>
