@@ -374,19 +374,26 @@ function ancillaryWord(
   }
 }
 
-/** The whole program around a hook's two parts. */
-function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
-  const miss = label("miss"), unreadable = label("unreadable"), fields = skbFields(options);
+/** The sk_buff's fields on this kernel; r6 is its address, and the view's pointer once it is open. */
+function skbView(options: TraceOptions, gone: Label) {
+  const fields = skbFields(options);
   const skb = options.access.view({
     address: r6,
     hold: r6,
     stack: slot.skbCopy,
     stackBytes: SKB_COPY_BYTES,
     fields,
-    unreadable: miss, // a pointer that leads nowhere is no packet
+    unreadable: gone, // a pointer that leads nowhere is no packet
   });
   const load: LoadSkb = (dst, field, hold) =>
     skb.load(dst, typeof field === "string" ? options.kernel.field("sk_buff", field) : field, hold);
+  return { fields, skb, load };
+}
+
+/** The whole program around a hook's two parts. */
+function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
+  const miss = label("miss"), unreadable = label("unreadable");
+  const { fields, skb, load } = skbView(options, miss);
   return withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
@@ -511,6 +518,26 @@ function runFilter(
     scratch: slot.scratch,
     ...ends,
   });
+}
+
+/** A filter as it stands in the programs, for people to read. */
+export interface FilterFragment {
+  readonly code: Code;
+  /** ways out: each is one `exit` behind the fragment, in place of what the programs do there */
+  readonly ends: readonly Label[];
+}
+
+/** r9 is the packet, r6 its bytes in reach, r7 and r8 are the filter's A and X. */
+export function filterFragment(
+  options: Omit<TraceOptions, "filter">,
+  program: readonly CbpfInsn[],
+): FilterFragment {
+  const match = label("match"), noMatch = label("no_match"), tooShort = label("too_short");
+  const unreadable = label("unreadable"), ends = { match, noMatch, tooShort, unreadable };
+  const whole = { ...options, filter: { l2: program, l3: undefined } };
+  const fragment = runFilter(whole, program, skbView(whole, noMatch).load, ends);
+  const exits = Object.values(ends).map((end) => [end, exit()]);
+  return { code: withoutDeadCode([fragment, exits]), ends: Object.values(ends) };
 }
 
 /**

@@ -41,12 +41,14 @@ export interface Option<T = unknown> {
   readonly completion?: Completion;
   /** first kernel it works on, where that is later than ours in general */
   readonly since?: string;
+  /** what it is when it stands without a value; only for type "", where that is true unless this says otherwise */
+  bare?(before: T): T;
   /** @throws {RangeError} whose message is the cause alone */
   parse(text: string, before: T): T;
 }
 
 /** What the makers below do not derive. */
-type About<T> = Omit<Option<T>, "type" | "default" | "parse" | "shownDefault" | "words">;
+type About<T> = Omit<Option<T>, "type" | "default" | "parse" | "bare" | "shownDefault" | "words">;
 
 function flag(value: boolean, about: About<boolean>): Option<boolean> {
   return {
@@ -72,14 +74,23 @@ function choice<const W extends string>(words: readonly W[], value: NoInfer<W>, 
     default: value,
     ...(value === "" ? {} : { shownDefault: `"${value}"` }),
     words: named,
-    parse(text) {
-      const word = words.find((word) => word === text);
-      if (word !== undefined) return word;
-      throw new RangeError(`want ${named.slice(0, -1).join(", ")} or ${named.at(-1)}`);
-    },
+    parse: wordOf(words),
     ...about,
   };
 }
+
+function wordOf<W extends string>(words: readonly W[]): (text: string) => W {
+  const named = words.filter((word) => word !== "");
+  return (text) => {
+    const word = words.find((word) => word === text);
+    if (word !== undefined) return word;
+    throw new RangeError(`want ${named.slice(0, -1).join(", ")} or ${named.at(-1)}`);
+  };
+}
+
+/** Listings of a filter, in the order of tcpdump's -d, -dd and -ddd; then ours. "" is none. */
+const dumpForms = ["", "text", "c", "numbers", "ebpf"] as const;
+export type DumpForm = (typeof dumpForms)[number];
 
 function list(parse: (text: string) => string[], about: About<readonly string[]>): Option<readonly string[]> {
   return {
@@ -116,6 +127,25 @@ export const options = {
   }),
   "debug": flag(false, {
     help: "report every step, and errors in full",
+    section: "Run",
+  }),
+  "dump-filter": {
+    type: "",
+    default: "",
+    help: "print what the filter compiles to and exit: -d, -dd and -ddd as tcpdump, or =ebpf",
+    detail:
+      "The values are text (-d), c (-dd), numbers (-ddd) and ebpf; the first three list classic BPF as " +
+      "the tracer translates it, ebpf the translation for this kernel. No privileges are needed.",
+    section: "Run",
+    short: "d",
+    bare: (before) => dumpForms[Math.min(dumpForms.indexOf(before) + 1, 3)] as DumpForm,
+    parse: wordOf(dumpForms),
+  } satisfies Option<DumpForm> as Option<DumpForm>,
+  "dump-link-type": choice(["EN10MB", "RAW"], "EN10MB", {
+    help: "what packets of --dump-filter start with: EN10MB, an Ethernet header; RAW, an IP header",
+    detail:
+      "The tracer runs the first on packets that have a link header and the second on those that have " +
+      "none.",
     section: "Run",
   }),
   "filter-func": {

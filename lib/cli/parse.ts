@@ -59,7 +59,7 @@ function isOurs(name: string, rawName: string): boolean {
 
 function parseValue(name: string, option: Option, text: string | undefined, before: unknown): unknown {
   if (text === undefined) {
-    if (option.type === "") return true;
+    if (option.type === "") return option.bare === undefined ? true : option.bare(before);
     throw new UsageError(`Option --${name} needs a value: --${name} ${option.type}`, `--${name}`);
   }
   try {

@@ -5,6 +5,8 @@
  */
 import { writeFileSync, writeSync } from "node:fs";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
+import { loadKernelBtf } from "../btf/load.ts";
+import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
 import { NetnsNameTable } from "../output/netns_names.ts";
@@ -15,12 +17,14 @@ import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
+import { writeAll } from "../sys/fd.ts";
 import { releaseMemory } from "../sys/memory.ts";
 import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
-import { compilePacketFilter } from "../trace/filter.ts";
+import { compileFor, compilePacketFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
+import { dumpText } from "./dump.ts";
 import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
 import { parseCommandLine } from "./parse.ts";
@@ -50,12 +54,20 @@ export async function run(words: readonly string[], version: string): Promise<nu
     debug = options.debug;
     if (options.help) writeSync(STDOUT, helpText());
     else if (options.version) writeSync(STDOUT, versionText(version));
+    else if (options.dumpFilter !== "") writeAll(STDOUT, await dump(options, filter));
     else await trace(options, filter, new Log({ debug }));
     return 0;
   } catch (error) {
     new Log({ debug }).print(errorText(error, { debug }));
     return exitStatusOf(error);
   }
+}
+
+/** What the filter compiles to. */
+async function dump({ dumpFilter, dumpLinkType, kernelBtf }: Options, filter: string): Promise<Uint8Array> {
+  const insns = compileFor(dumpLinkType, filter, await resolvedNames(filter));
+  const kernel = () => new BtfTypes(loadKernelBtf(kernelBtf === undefined ? {} : { file: kernelBtf }));
+  return new TextEncoder().encode(dumpText(dumpFilter, insns, kernel));
 }
 
 async function trace(options: Options, filter: string, log: Log): Promise<void> {

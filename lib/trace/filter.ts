@@ -1,6 +1,8 @@
 /** A pcap-filter expression -> what the programs run, for packets with and without a link header. */
+import type { CbpfInsn } from "../../asm/cbpf.ts";
 import type { PacketFilter } from "../../bpf-programs/trace.ts";
 import { FilterSyntaxError } from "../errors.ts";
+import type { LinkType } from "../pcap_filter/codegen/state.ts";
 import { compileFilter } from "../pcap_filter/compile.ts";
 import type { Names } from "../pcap_filter/names.ts";
 
@@ -11,8 +13,16 @@ import type { Names } from "../pcap_filter/names.ts";
  * @throws {FilterSyntaxError} it cannot be compiled from the link header on
  */
 export function compilePacketFilter(expression: string, names: Names): PacketFilter {
-  const { insns: l2 } = compileFilter(expression, { linkType: "EN10MB", names, ancillary: true });
-  return { l2, l3: withoutLinkHeader(expression, names) };
+  return { l2: compileFor("EN10MB", expression, names), l3: withoutLinkHeader(expression, names) };
+}
+
+/**
+ * One of the two.
+ *
+ * @throws {FilterSyntaxError} it cannot be compiled for packets that start so
+ */
+export function compileFor(linkType: LinkType, expression: string, names: Names): readonly CbpfInsn[] {
+  return compileFilter(expression, { linkType, names, ancillary: true }).insns;
 }
 
 /** What the compiler says of expressions that only a link header can satisfy. */
@@ -24,7 +34,7 @@ const needsLinkHeader = [
 
 function withoutLinkHeader(expression: string, names: Names): PacketFilter["l3"] {
   try {
-    return compileFilter(expression, { linkType: "RAW", names, ancillary: true }).insns;
+    return compileFor("RAW", expression, names);
   } catch (error) {
     if (error instanceof FilterSyntaxError && needsLinkHeader.some((text) => text.test(error.message))) {
       return undefined;

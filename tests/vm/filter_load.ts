@@ -3,8 +3,9 @@
  * in a virtual machine, compiled, since that has no Bun:
  *
  *     filter_load FILTERS.jsonl      one JSON object a line on stdout, one line per way to read memory
+ *     filter_load FILTERS.jsonl each      and one per filter before it
  *
- * A line of the input is a `FilterRow`. Programs are those of kprobe-multi where the kernel's types know it.
+ * A line of the input is a `FilterRow`, one of the output a `FilterLoadReport` or a `FilterLoad`. Programs are those of kprobe-multi where the kernel's types know it.
  */
 import { readFileSync, writeSync } from "node:fs";
 import type { CbpfInsn } from "../../asm/cbpf.ts";
@@ -26,6 +27,14 @@ export interface FilterRow {
   readonly name: string;
   readonly l2?: readonly (readonly [number, number, number, number])[];
   readonly l3?: readonly (readonly [number, number, number, number])[];
+}
+
+/** What the kernel says of one program. */
+export interface FilterLoad {
+  readonly filter: string;
+  readonly access: string;
+  readonly slots: number;
+  readonly verified: number;
 }
 
 /** What came of one way to read memory. */
@@ -53,6 +62,7 @@ function load(
   name: string,
   access: MemoryAccess,
   types: BtfTypes,
+  each: (load: FilterLoad) => void,
 ): FilterLoadReport {
   using maps = new Maps();
   const multi = types.enumerator("bpf_attach_type", "BPF_TRACE_KPROBE_MULTI") !== undefined;
@@ -74,6 +84,7 @@ function load(
       using program = loadProgram(spec, { maps });
       loaded++;
       const info = program.info(), size = info.xlated_prog_len / 8;
+      each({ filter: row.name, access: name, slots: size, verified: info.verified_insns });
       if (size > slots) [slots, slotsOf] = [size, row.name];
       if (info.verified_insns > verified) [verified, verifiedOf] = [info.verified_insns, row.name];
     } catch (error) {
@@ -100,7 +111,7 @@ if (import.meta.main) {
   const types = new BtfTypes(loadKernelBtf());
   const rows = readFileSync(process.argv[2] as string, "utf8").trimEnd().split("\n")
     .map((line) => JSON.parse(line) as FilterRow);
-  for (const [name, access] of memoryAccesses(types)) {
-    writeSync(1, `${JSON.stringify(load(rows, name, access, types))}\n`);
-  }
+  const say = (what: unknown) => void writeSync(1, `${JSON.stringify(what)}\n`);
+  const each = process.argv[3] === "each" ? say : () => {};
+  for (const [name, access] of memoryAccesses(types)) say(load(rows, name, access, types, each));
 }

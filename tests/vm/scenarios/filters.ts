@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { CbpfInsn } from "../../../asm/cbpf.ts";
 import { hasCorpus, readCorpus, warnWithoutCorpus } from "../../kernel/corpus.ts";
-import { noNames } from "../../../lib/pcap_filter/names.ts";
+import { type Names, noNames } from "../../../lib/pcap_filter/names.ts";
 import { compilePacketFilter } from "../../../lib/trace/filter.ts";
 import { expressions } from "../../kernel/expressions.ts";
 import type { FilterLoadReport, FilterRow } from "../filter_load.ts";
@@ -45,20 +45,22 @@ function corpusRows(): FilterRow[] {
   return [...new Map(rows.map((row) => [JSON.stringify([row.l2, row.l3]), row])).values()];
 }
 
-/** Our own expressions as the tracer compiles them. */
-function ownRows(): FilterRow[] {
-  return [...expressions, "inbound", "outbound and tcp", "ifindex 2 or vlan 5"].map((expression) => {
-    const { l2, l3 } = compilePacketFilter(expression, noNames);
-    return row(expression, l2, l3);
-  });
+/** An expression as the tracer compiles it. */
+export function filterRow(expression: string, names: Names = noNames): FilterRow {
+  const { l2, l3 } = compilePacketFilter(expression, names);
+  return row(expression, l2, l3);
 }
 
-/** The filters, sampled, as a file; and the program that loads them. */
-function files(): string[] {
-  warnWithoutCorpus("only our own expressions are loaded");
+function ownRows(): FilterRow[] {
+  return [...expressions, "inbound", "outbound and tcp", "ifindex 2 or vlan 5"].map((expression) =>
+    filterRow(expression)
+  );
+}
+
+/** `rows` as a file, and the program that loads them, compiled. Both go when this process does. */
+export function filterFiles(rows: readonly FilterRow[]): string[] {
   const folder = mkdtempSync(join(tmpdir(), "pwru-filters-"));
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
-  const rows = [...ownRows(), ...(hasCorpus ? corpusRows() : []).filter((_, index) => index % step === 0)];
   const list = join(folder, "filters.jsonl"), loader = join(folder, "filter_load");
   writeFileSync(list, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
   const build = Bun.spawnSync([
@@ -67,6 +69,12 @@ function files(): string[] {
   ]);
   if (!build.success) throw new Error(`Cannot build filter_load: ${build.stderr.toString()}`);
   return [list, loader];
+}
+
+function files(): string[] {
+  warnWithoutCorpus("only our own expressions are loaded");
+  const corpus = (hasCorpus ? corpusRows() : []).filter((_, index) => index % step === 0);
+  return filterFiles([...ownRows(), ...corpus]);
 }
 
 function reports(run: Run): FilterLoadReport[] {
