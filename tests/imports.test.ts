@@ -70,6 +70,15 @@ test("The packet filter's language is pure, but for the file that reads /etc", (
   expect(impure).toEqual([]);
 });
 
+test("The expression language is pure", () => {
+  const pure = ["lib/expr/", "lib/errors.ts", "lib/nearest_name.ts", "lib/btf/parse.ts", "lib/btf/walk.ts"];
+  const impure = imports.filter(({ file, target }) =>
+    file.startsWith("lib/expr/") &&
+    ![...pure, "asm/", "bpf-programs/"].some((prefix) => target.startsWith(prefix))
+  );
+  expect(impure).toEqual([]);
+});
+
 test("bun:ffi has one door", () => {
   expect(
     imports.filter(({ target }) => target === "bun:ffi").map(({ file }) => file).filter((file) =>
