@@ -6,7 +6,7 @@ import { traceCounters } from "../../bpf-programs/events.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
-import type { PacketFilter, TraceOptions } from "../../bpf-programs/trace.ts";
+import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";

@@ -7,6 +7,7 @@ import { disassemble, referenceNames } from "../../asm/disasm.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
+import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
 import * as programs from "../../bpf-programs/trace.ts";
 import { compileFilter, skb } from "../../lib/expr/compile.ts";
 import { exprBtf } from "../fixtures/expr_types.ts";
@@ -21,7 +22,7 @@ const insn = ([code, jt, jf, k]: readonly [number, number, number, number]): Cbp
 });
 
 /** `udp src port 9053`, from an Ethernet header without IPv6 and from an IP header. */
-const filter: programs.PacketFilter = {
+const filter: PacketFilter = {
   l2: ([
     [0x28, 0, 0, 12],
     [0x15, 0, 8, 0x800],
@@ -52,8 +53,8 @@ const maps = traceMaps(1 << 24), context = probeContext("x64");
 
 function options(
   casts: "none" | "struct" | "void",
-  extra: Partial<programs.TraceOptions> = {},
-): programs.TraceOptions {
+  extra: Partial<TraceOptions> = {},
+): TraceOptions {
   const kernel = fixtureTypes(casts);
   return { kernel, access: directAccess(kernel) ?? bulkAccess(), maps, meta: false, tuple: false, ...extra };
 }
@@ -104,7 +105,7 @@ test("The same options give the same bytes", () => {
 });
 
 test("An option that is off leaves no code behind", () => {
-  const size = (extra: Partial<programs.TraceOptions>) =>
+  const size = (extra: Partial<TraceOptions>) =>
     assemble(programs.kprobeProgram(options("void", extra), context, 1).code).bytes.length / 8;
   const bare = size({});
   for (
