@@ -73,7 +73,7 @@ export function assemble(code: Code): Assembled {
 }
 
 /** Whether the distance of a jump or call lies in `imm`, not in `off`. */
-function isWide({ opcode }: Insn): boolean {
+export function isWide({ opcode }: Insn): boolean {
   return opcode === (BPF_JMP32 | BPF_JA) || opcode === (BPF_JMP | BPF_CALL);
 }
 

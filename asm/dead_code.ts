@@ -31,6 +31,6 @@ export function withoutDeadCode(code: Code): Code {
 }
 
 /** Whether the next instruction is not reached from this one. */
-function endsFlow({ opcode }: Insn): boolean {
+export function endsFlow({ opcode }: Insn): boolean {
   return opcode === (BPF_JMP | BPF_EXIT) || opcode === (BPF_JMP | BPF_JA) || opcode === (BPF_JMP32 | BPF_JA);
 }

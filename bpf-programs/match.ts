@@ -6,6 +6,7 @@ import { type CbpfInsn } from "../asm/cbpf.ts";
 import { cbpfToEbpf } from "../asm/cbpf_to_ebpf.ts";
 import { type Code, type Label, label } from "../asm/code.ts";
 import { withoutDeadCode } from "../asm/dead_code.ts";
+import { withinReach } from "../asm/far_jumps.ts";
 import {
   add,
   and32,
@@ -169,7 +170,7 @@ export function filterFragment(
   const whole = { ...options, filter: { l2: program, l3: undefined } };
   const fragment = runFilter(whole, program, skbView(whole, noMatch).load, ends);
   const exits = Object.values(ends).map((end) => [end, exit()]);
-  return { code: withoutDeadCode([fragment, exits]), ends: Object.values(ends) };
+  return { code: withinReach(withoutDeadCode([fragment, exits])), ends: Object.values(ends) };
 }
 
 /**

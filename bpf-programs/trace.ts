@@ -12,6 +12,7 @@
  */
 import { type Code, label, type ProgramSpec } from "../asm/code.ts";
 import { withoutDeadCode } from "../asm/dead_code.ts";
+import { withinReach } from "../asm/far_jumps.ts";
 import {
   at,
   call,
@@ -183,7 +184,7 @@ function functionEntry(context: ProbeContext): Code {
 function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
   const miss = label("miss"), unreadable = label("unreadable");
   const { fields, skb, load } = skbView(options, miss);
-  return withoutDeadCode([
+  const code = withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
     jeq(r6, 0, miss),
@@ -201,4 +202,5 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     unreadable,
     countUnreadable(options),
   ]);
+  return withinReach(code);
 }

@@ -10,6 +10,7 @@ import type { AncillaryData } from "../../asm/cbpf_run.ts";
 import { cbpfToEbpf } from "../../asm/cbpf_to_ebpf.ts";
 import { type Code, type KernelTypes, label, type MapSpec } from "../../asm/code.ts";
 import { withoutDeadCode } from "../../asm/dead_code.ts";
+import { withinReach } from "../../asm/far_jumps.ts";
 import {
   add,
   at,
@@ -145,7 +146,7 @@ export class PacketMemory implements Disposable {
       name: "filter",
       type: BPF_PROG_TYPE_RAW_TRACEPOINT,
       license: "GPL",
-      code: withoutDeadCode(code),
+      code: withinReach(withoutDeadCode(code)),
       functions: [{ name: "main", parameters: 1 }, { name: "each", parameters: 2, entry: each }],
     }, { maps: this.#maps });
   }
