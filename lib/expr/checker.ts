@@ -74,7 +74,7 @@ const MAX_OFFSET = 2 ** 31 - 8;
 /** A part of the expression is quoted up to here. */
 const MAX_QUOTE = 60;
 
-/** The value of `tree`, or 1 and 0 if it is to say yes or no. */
+/** Checks one expression against one kernel's types. */
 export class Checker {
   readonly #btf: Btf;
   readonly #source: string;
@@ -308,6 +308,19 @@ export class Checker {
     return { offset, length, kind: "not null", type, operand: pointer };
   }
 
+  /** What a pointer points to. */
+  #behind(at: Span, value: Expression, { target }: PointerType): Place {
+    return {
+      kind: "place",
+      at,
+      pointer: this.#notNull(value),
+      offset: 0,
+      type: target,
+      struct: "",
+      name: "",
+    };
+  }
+
   /** Moves a place by a constant; one that no instruction can hold is added to the pointer. */
   #advance(place: Place, bytes: bigint): Place {
     const offset = BigInt(place.offset) + bytes;
@@ -326,21 +339,11 @@ export class Checker {
       const value = this.#valueOf(left, object), { type } = value;
       if (type.kind !== "pointer") {
         return this.#fail(
-          `Cannot look for "${name}" in ${this.#quote(object)}: it is ${
-            this.#text(type)
-          }, which has no members`,
+          `Cannot look for "${name}" in ${this.#quote(object)}: ${this.#text(type)} has no members`,
           nameAt,
         );
       }
-      outer = {
-        kind: "place",
-        at,
-        pointer: this.#notNull(value),
-        offset: 0,
-        type: type.target,
-        struct: "",
-        name: "",
-      };
+      outer = this.#behind(at, value, type);
     }
     const type = resolve(this.#btf, outer.type);
     if (type.kind !== "struct") {
@@ -390,15 +393,7 @@ export class Checker {
         operand,
       );
     }
-    return {
-      kind: "place",
-      at: { offset, length },
-      pointer: this.#notNull(value),
-      offset: 0,
-      type: type.target,
-      struct: "",
-      name: "*",
-    };
+    return { ...this.#behind({ offset, length }, value, type), name: "*" };
   }
 
   #index({ offset, length, object, index }: Syntax & { kind: "index" }): Place {
@@ -431,15 +426,7 @@ export class Checker {
           object,
         );
       }
-      base = {
-        kind: "place",
-        at,
-        pointer: this.#notNull(value),
-        offset: 0,
-        type: type.target,
-        struct: "",
-        name: "",
-      };
+      base = this.#behind(at, value, type);
     }
     const size = BigInt(this.#elementSize(base.type, object)), name = `${base.name}[${indexText(count)}]`;
     if (count.kind === "constant") return { ...this.#advance(base, count.value * size), at, name };
