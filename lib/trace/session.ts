@@ -17,6 +17,7 @@ import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
 import { RingBuffer } from "../maps/ring_buffer.ts";
 import { fetchFtraceList } from "../symbols/ftrace.ts";
+import { releaseCode } from "../sys/memory.ts";
 import { readMemoryMap } from "../sys/memory_map.ts";
 import { loadProgram } from "../sys/program.ts";
 import type { BackendName, Load, ProbeBackend } from "./backend.ts";
@@ -144,6 +145,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const load: Load = (spec) => loadProgram(spec, { maps });
   const context = probeContext(process.arch);
   const select = async () => {
+    releaseCode(); // the peak of memory is here: the lists of functions come on top of the types
     const sources = readFunctionSources({
       kernel: btf,
       modules: moduleTypes(btf, options.modules),

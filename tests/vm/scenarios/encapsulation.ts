@@ -113,7 +113,7 @@ const shown = (run: Run, filter: string) => run.lines(`${tracerOf(filter)}.out`)
 
 export const encapsulation: Scenario = {
   name: "encapsulation",
-  kernels: ["5.10", "6.12", "7.3"],
+  kernels: ["6.12"],
   limitSeconds: 400,
   script: `
     modprobe -q 8021q

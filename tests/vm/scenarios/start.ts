@@ -20,6 +20,7 @@ const multi = (kernel: KernelName) => atLeast(kernel, "6.12");
 /** Both start alone; then ours joins the peer for one packet. */
 export const startStop: Scenario = {
   name: "start",
+  kernels: ["5.10", "6.1", "6.12"],
   limitSeconds: 420,
   script: `
     topo 1500
