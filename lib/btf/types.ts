@@ -54,6 +54,7 @@ export class BtfTypes implements KernelTypes {
   readonly btf: Btf;
   /** "struct.path" -> field: programs ask for the same ones again and again */
   readonly #fields = new Map<string, Field>();
+  readonly #has = new Map<string, boolean>();
   constructor(btf: Btf) {
     this.btf = btf;
   }
@@ -95,7 +96,13 @@ export class BtfTypes implements KernelTypes {
   }
 
   has(struct: string, path: string): boolean {
-    return this.#walk(struct, path, () => undefined) !== undefined;
+    const key = `${struct}.${path}`;
+    let has = this.#has.get(key);
+    if (has === undefined) {
+      has = this.#walk(struct, path, () => undefined) !== undefined;
+      this.#has.set(key, has);
+    }
+    return has;
   }
 
   structId(name: string): number | undefined {
