@@ -18,7 +18,7 @@ import { compileFilter } from "../lib/pcap_filter/compile.ts";
 import { fileNames } from "../lib/pcap_filter/names_files.ts";
 import { traceMaps } from "../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../bpf-programs/memory_access.ts";
-import { filterFragment } from "../bpf-programs/trace.ts";
+import { filterFragment } from "../bpf-programs/match.ts";
 import { fixtureTypes } from "../tests/fixtures/kernel_types.ts";
 import { boot } from "../tests/vm/boot.ts";
 import type { FilterLoad } from "../tests/vm/filter_load.ts";

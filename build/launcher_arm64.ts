@@ -149,7 +149,7 @@ export function launcherArm64(plan: LauncherPlan): Code {
   function placeLibraries(): Code {
     const nextLibrary = label("next library"), nextSource = label("next source"), named = label("named");
     const copy = label("copy"), copied = label("copied"), digit = label("digit");
-    const drop = label("drop"), skip = label("skip");
+    const drop = label("drop"), skip = label("skip"), placed = label("placed");
     return [
       addImmediate(x20, x19, 0),
       strbPre(xzr, x20, -1), //                     x20 = the variable, written from its end
@@ -173,18 +173,6 @@ export function launcherArm64(plan: LauncherPlan): Code {
       ifNegative(x0, skip),
       movRegister(x23, x0), //                      x23 = fd
 
-      // A mount with noexec gives files that cannot hold code: ask before copying.
-      movImmediate(x0, 0),
-      movImmediate(x1, PROBE_BYTES),
-      movImmediate(x2, PROT_READ | PROT_EXEC),
-      movImmediate(x3, MAP_PRIVATE),
-      movRegister(x4, x23),
-      movImmediate(x5, 0),
-      call("mmap"),
-      ifNegative(x0, drop),
-      movImmediate(x1, PROBE_BYTES),
-      call("munmap"),
-
       movImmediate(x24, 0), //                      x24 = bytes copied
       copy,
       movRegister(x0, x23),
@@ -199,14 +187,19 @@ export function launcherArm64(plan: LauncherPlan): Code {
       addRegister(x24, x24, x0),
       jump(copy),
 
-      drop,
-      movRegister(x0, x23),
-      call("close"),
-      skip,
-      addImmediate(x22, x22, sourceRow.size),
-      jump(nextSource),
-
       copied,
+      // A mount with noexec gives files that cannot hold code.
+      movImmediate(x0, 0),
+      movImmediate(x1, PROBE_BYTES),
+      movImmediate(x2, PROT_READ | PROT_EXEC),
+      movImmediate(x3, MAP_PRIVATE),
+      movRegister(x4, x23),
+      movImmediate(x5, 0),
+      call("mmap"),
+      ifNegative(x0, drop),
+      movImmediate(x1, PROBE_BYTES),
+      call("munmap"),
+
       movImmediate(x1, 10),
       digit, //                                     the last one first
       udiv(x2, x23, x1), //                         x2 = the digits left
@@ -224,6 +217,15 @@ export function launcherArm64(plan: LauncherPlan): Code {
       movImmediate(x0, 0x3d),
       strb(x0, at(x20)), //                         the first ":" becomes the "="
       prepend(data.name),
+      jump(placed),
+
+      drop,
+      movRegister(x0, x23),
+      call("close"),
+      skip,
+      addImmediate(x22, x22, sourceRow.size),
+      jump(nextSource),
+      placed,
     ];
   }
 

@@ -126,7 +126,7 @@ export function launcherX64(plan: LauncherPlan): Code {
   function placeLibraries(): Code {
     const nextLibrary = label("next library"), nextSource = label("next source"), named = label("named");
     const copy = label("copy"), copied = label("copied"), digit = label("digit");
-    const drop = label("drop"), skip = label("skip");
+    const drop = label("drop"), skip = label("skip"), placed = label("placed");
     return [
       lea(rbp, at(rbx, -1)),
       movByte(at(rbp), 0), //                       rbp = the variable, written from its end
@@ -153,20 +153,6 @@ export function launcherX64(plan: LauncherPlan): Code {
       js(skip),
       mov(r14, rax), //                             r14 = fd
 
-      // A mount with noexec gives files that cannot hold code: ask before copying.
-      mov(rdi, 0),
-      mov(rsi, PROBE_BYTES),
-      mov(rdx, PROT_READ | PROT_EXEC),
-      mov(r10, MAP_PRIVATE),
-      mov(r8, r14),
-      mov(r9, 0),
-      call("mmap"),
-      test(rax, rax),
-      js(drop),
-      mov(rdi, rax),
-      mov(rsi, PROBE_BYTES),
-      call("munmap"),
-
       mov(r15, 0), //                               r15 = bytes copied
       copy,
       mov(rdi, r14),
@@ -181,14 +167,21 @@ export function launcherX64(plan: LauncherPlan): Code {
       add(r15, rax),
       jmp(copy),
 
-      drop,
-      mov(rdi, r14),
-      call("close"),
-      skip,
-      add(r13, sourceRow.size),
-      jmp(nextSource),
-
       copied,
+      // A mount with noexec gives files that cannot hold code.
+      mov(rdi, 0),
+      mov(rsi, PROBE_BYTES),
+      mov(rdx, PROT_READ | PROT_EXEC),
+      mov(r10, MAP_PRIVATE),
+      mov(r8, r14),
+      mov(r9, 0),
+      call("mmap"),
+      test(rax, rax),
+      js(drop),
+      mov(rdi, rax),
+      mov(rsi, PROBE_BYTES),
+      call("munmap"),
+
       mov(rax, r14),
       mov(rcx, 10),
       digit, //                                     the last one first
@@ -208,6 +201,15 @@ export function launcherX64(plan: LauncherPlan): Code {
 
       movByte(at(rbp), 0x3d), //                    the first ":" becomes the "="
       prepend(data.name),
+      jmp(placed),
+
+      drop,
+      mov(rdi, r14),
+      call("close"),
+      skip,
+      add(r13, sourceRow.size),
+      jmp(nextSource),
+      placed,
     ];
   }
 

@@ -1,4 +1,4 @@
-/** Who may import whom: main -> lib -> bpf-programs -> asm, never back, and bun:ffi in one file. */
+/** Who may import whom: main -> lib -> bpf-programs -> asm, build.ts -> build -> asm, never back; bun:ffi in one file. */
 import { expect, test } from "bun:test";
 import { Glob } from "bun";
 import { readFileSync } from "node:fs";
@@ -12,7 +12,14 @@ interface Import {
   readonly target: string;
 }
 
-const patterns = ["main.ts", "build.ts", "asm/**/*.ts", "bpf-programs/**/*.ts", "lib/**/*.ts"];
+const patterns = [
+  "main.ts",
+  "build.ts",
+  "build/**/*.ts",
+  "asm/**/*.ts",
+  "bpf-programs/**/*.ts",
+  "lib/**/*.ts",
+];
 const files = patterns.flatMap((pattern) => [...new Glob(pattern).scanSync(root)]).sort();
 
 const imports: Import[] = files.flatMap((file) => {
@@ -54,6 +61,20 @@ test("bpf-programs/ imports asm/ only", () => {
   expect(outside).toEqual([]);
 });
 
+test("build/ imports asm/ only, and only build.ts imports build/", () => {
+  const outside = imports.filter(({ file, target }) =>
+    file.startsWith("build/") &&
+    !["build/", "asm/", "node:", "package.json", "package-lock.json"].some((prefix) =>
+      target.startsWith(prefix)
+    )
+  );
+  const users = imports.filter(({ file, target }) =>
+    target.startsWith("build/") && !file.startsWith("build/")
+  );
+  expect(outside).toEqual([]);
+  expect(new Set(users.map(({ file }) => file))).toEqual(new Set(["build.ts"]));
+});
+
 test("Inside lib, cli and output sit on trace, trace on links and maps, those on sys", () => {
   const upwards = imports.filter(({ file, target }) => {
     const from = floorOf(file), to = floorOf(target);
@@ -66,6 +87,15 @@ test("The packet filter's language is pure, but for the file that reads /etc", (
   const impure = imports.filter(({ file, target }) =>
     file.startsWith("lib/pcap_filter/") && file !== "lib/pcap_filter/names_files.ts" &&
     !["lib/pcap_filter/", "lib/errors.ts", "asm/"].some((prefix) => target.startsWith(prefix))
+  );
+  expect(impure).toEqual([]);
+});
+
+test("The expression language is pure", () => {
+  const pure = ["lib/expr/", "lib/errors.ts", "lib/nearest_name.ts", "lib/btf/parse.ts", "lib/btf/walk.ts"];
+  const impure = imports.filter(({ file, target }) =>
+    file.startsWith("lib/expr/") &&
+    ![...pure, "asm/", "bpf-programs/"].some((prefix) => target.startsWith(prefix))
   );
   expect(impure).toEqual([]);
 });

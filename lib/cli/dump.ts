@@ -6,7 +6,7 @@ import type { KernelTypes } from "../../asm/code.ts";
 import { disassemble, referenceNames } from "../../asm/disasm.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
-import { filterFragment } from "../../bpf-programs/trace.ts";
+import { filterFragment } from "../../bpf-programs/match.ts";
 import type { DumpForm } from "./options.ts";
 
 /**

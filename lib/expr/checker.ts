@@ -11,12 +11,13 @@
 import { type Field } from "../../asm/layout.ts";
 import { scalarOf } from "../../bpf-programs/memory_access.ts";
 import { type Btf, BTF_KIND } from "../btf/parse.ts";
-import { enumerators, findMember, isComposite, members, strip, typeText } from "../btf/walk.ts";
+import { enumerators, findMember, strip, typeText } from "../btf/walk.ts";
 import { BtfError, FilterSyntaxError } from "../errors.ts";
 import { nearestName } from "../nearest_name.ts";
 import type { Expression } from "./ast.ts";
 import { compute, convert, holds } from "./arithmetic.ts";
 import type { Span } from "./lexer.ts";
+import { type Enumerator, Enumerators, memberNames } from "./names.ts";
 import type {
   ArithmeticOperator,
   BinaryOperator,
@@ -74,19 +75,20 @@ const MAX_OFFSET = 2 ** 31 - 8;
 /** A part of the expression is quoted up to here. */
 const MAX_QUOTE = 60;
 
-/** The value of `tree`, or 1 and 0 if it is to say yes or no. */
+/** Checks one expression against one kernel's types. */
 export class Checker {
   readonly #btf: Btf;
   readonly #source: string;
   readonly #root: Root;
   readonly #rootId: number;
-  #enumerators: Map<string, { readonly enumId: number; readonly value: bigint }[]> | undefined;
+  readonly #enumerators: Enumerators;
 
   /** @throws {BtfError} this kernel has no such struct */
   constructor(source: string, btf: Btf, root: Root) {
     this.#source = source;
     this.#btf = btf;
     this.#root = root;
+    this.#enumerators = new Enumerators(btf);
     const id = btf.find(root.struct, BTF_KIND.STRUCT);
     if (id === undefined) {
       throw new BtfError(`Cannot find struct ${root.struct} in the kernel's types`, { type: root.struct });
@@ -308,6 +310,19 @@ export class Checker {
     return { offset, length, kind: "not null", type, operand: pointer };
   }
 
+  /** What a pointer points to. */
+  #behind(at: Span, value: Expression, { target }: PointerType): Place {
+    return {
+      kind: "place",
+      at,
+      pointer: this.#notNull(value),
+      offset: 0,
+      type: target,
+      struct: "",
+      name: "",
+    };
+  }
+
   /** Moves a place by a constant; one that no instruction can hold is added to the pointer. */
   #advance(place: Place, bytes: bigint): Place {
     const offset = BigInt(place.offset) + bytes;
@@ -326,21 +341,11 @@ export class Checker {
       const value = this.#valueOf(left, object), { type } = value;
       if (type.kind !== "pointer") {
         return this.#fail(
-          `Cannot look for "${name}" in ${this.#quote(object)}: it is ${
-            this.#text(type)
-          }, which has no members`,
+          `Cannot look for "${name}" in ${this.#quote(object)}: ${this.#text(type)} has no members`,
           nameAt,
         );
       }
-      outer = {
-        kind: "place",
-        at,
-        pointer: this.#notNull(value),
-        offset: 0,
-        type: type.target,
-        struct: "",
-        name: "",
-      };
+      outer = this.#behind(at, value, type);
     }
     const type = resolve(this.#btf, outer.type);
     if (type.kind !== "struct") {
@@ -390,15 +395,7 @@ export class Checker {
         operand,
       );
     }
-    return {
-      kind: "place",
-      at: { offset, length },
-      pointer: this.#notNull(value),
-      offset: 0,
-      type: type.target,
-      struct: "",
-      name: "*",
-    };
+    return { ...this.#behind({ offset, length }, value, type), name: "*" };
   }
 
   #index({ offset, length, object, index }: Syntax & { kind: "index" }): Place {
@@ -431,15 +428,7 @@ export class Checker {
           object,
         );
       }
-      base = {
-        kind: "place",
-        at,
-        pointer: this.#notNull(value),
-        offset: 0,
-        type: type.target,
-        struct: "",
-        name: "",
-      };
+      base = this.#behind(at, value, type);
     }
     const size = BigInt(this.#elementSize(base.type, object)), name = `${base.name}[${indexText(count)}]`;
     if (count.kind === "constant") return { ...this.#advance(base, count.value * size), at, name };
@@ -477,11 +466,11 @@ export class Checker {
         if (other === name) return this.#enumerator(here, hint, value);
       }
     }
-    const found = this.#allEnumerators().get(name) ?? [], [first] = found;
+    const found = this.#enumerators.find(name), [first] = found;
     if (first === undefined) return this.#unknownName(here, name, hint);
     const rival = found.find(({ value }) => value !== first.value);
     if (rival !== undefined) {
-      const says = ({ enumId, value }: typeof first) => `${value} in ${typeText(this.#btf, enumId)}`;
+      const says = ({ enumId, value }: Enumerator) => `${value} in ${typeText(this.#btf, enumId)}`;
       return this.#fail(
         `Cannot tell which "${name}" is meant: it is ${says(first)}, ${says(rival)}; write (enum ...)${name}`,
         here,
@@ -497,22 +486,6 @@ export class Checker {
     return this.#constant(at, { kind: "integer", bits, signed, enumId }, value);
   }
 
-  #allEnumerators() {
-    if (this.#enumerators !== undefined) return this.#enumerators;
-    const all = this.#enumerators = new Map<string, { enumId: number; value: bigint }[]>();
-    const btf = this.#btf;
-    for (let id = 1; id < btf.endId; id++) {
-      const kind = btf.kind(id);
-      if (kind !== BTF_KIND.ENUM && kind !== BTF_KIND.ENUM64) continue;
-      for (const [name, value] of enumerators(btf, id)) {
-        const found = all.get(name);
-        if (found === undefined) all.set(name, [{ enumId: id, value }]);
-        else found.push({ enumId: id, value });
-      }
-    }
-    return all;
-  }
-
   #unknownName(at: Span, name: string, hint: number | undefined): never {
     const root = this.#root.name, say = (what: string) => this.#fail(`Cannot find "${name}": ${what}`, at);
     if (name === skb.name || name === xdp.name) return say(`this expression is about ${root}`);
@@ -524,7 +497,7 @@ export class Checker {
     };
     const near = name.startsWith(root)
       ? root
-      : nearestName(name, [root, ...ofEnum]) ?? member() ?? nearestName(name, this.#allEnumerators().keys());
+      : nearestName(name, [root, ...ofEnum]) ?? member() ?? nearestName(name, this.#enumerators.names());
     if (near !== undefined) return say(`did you mean ${near}?`);
     return say(`it is neither ${root} nor an enumerator of this kernel`);
   }
@@ -801,15 +774,4 @@ function enumOf({ type }: Expression): number | undefined {
 
 function indexText(index: Expression): string {
   return index.kind === "constant" ? String(index.value) : "...";
-}
-
-/** The names behind `->`, those of anonymous structs and unions too. */
-function* memberNames(btf: Btf, id: number, seen: Set<number> = new Set()): Generator<string> {
-  const at = strip(btf, id);
-  if (seen.has(at)) return;
-  seen.add(at);
-  for (const { name, type } of members(btf, at)) {
-    if (name !== "") yield name;
-    else if (isComposite(btf.kind(strip(btf, type)))) yield* memberNames(btf, type, seen);
-  }
 }

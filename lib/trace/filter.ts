@@ -1,6 +1,6 @@
 /** A pcap-filter expression -> what the programs run, for packets with and without a link header. */
 import type { CbpfInsn } from "../../asm/cbpf.ts";
-import type { PacketFilter } from "../../bpf-programs/trace.ts";
+import type { PacketFilter } from "../../bpf-programs/frame.ts";
 import { FilterSyntaxError } from "../errors.ts";
 import type { LinkType } from "../pcap_filter/codegen/state.ts";
 import { compileFilter } from "../pcap_filter/compile.ts";

@@ -6,7 +6,7 @@ import { traceCounters } from "../../bpf-programs/events.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
-import type { PacketFilter, TraceOptions } from "../../bpf-programs/trace.ts";
+import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
@@ -17,6 +17,8 @@ import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
 import { RingBuffer } from "../maps/ring_buffer.ts";
 import { fetchFtraceList } from "../symbols/ftrace.ts";
+import type { SymbolTable } from "../symbols/table.ts";
+import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import { readMemoryMap } from "../sys/memory_map.ts";
 import { loadProgram } from "../sys/program.ts";
 import type { BackendName, Load, ProbeBackend } from "./backend.ts";
@@ -149,7 +151,16 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       modules: moduleTypes(btf, options.modules),
       useFtrace: false,
     });
-    const selection = selectFunctions({ ...sources, ftrace: await ftrace }, options.functionPattern);
+    // The peak of memory is here, where the lists of functions come on top of the types.
+    releaseCode();
+    let table: SymbolTable | undefined;
+    const symbols = () => {
+      if (table !== undefined) return table;
+      table = sources.symbols();
+      releaseMemory();
+      return table;
+    };
+    const selection = selectFunctions({ ...sources, symbols, ftrace: await ftrace }, options.functionPattern);
     if (selection.functions.length > 0) return selection;
     if (options.functionPattern === "") {
       throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
@@ -216,8 +227,10 @@ async function choose(
     try {
       return { backend: await create[name](), remarks };
     } catch (error) {
+      // What the user named may exist for a better backend only: then its refusal is the answer.
+      if (error instanceof UsageError && refusal !== undefined) break;
       if (!(error instanceof UnsupportedError)) throw error;
-      refusal = error;
+      refusal ??= error;
       remarks.push(`${name}: ${error.message}`);
     }
   }

@@ -7,7 +7,10 @@ import { disassemble, referenceNames } from "../../asm/disasm.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
+import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
 import * as programs from "../../bpf-programs/trace.ts";
+import { compileFilter, skb } from "../../lib/expr/compile.ts";
+import { exprBtf } from "../fixtures/expr_types.ts";
 import { fixtureTypes } from "../fixtures/kernel_types.ts";
 import { expectGolden } from "../golden.ts";
 
@@ -19,7 +22,7 @@ const insn = ([code, jt, jf, k]: readonly [number, number, number, number]): Cbp
 });
 
 /** `udp src port 9053`, from an Ethernet header without IPv6 and from an IP header. */
-const filter: programs.PacketFilter = {
+const filter: PacketFilter = {
   l2: ([
     [0x28, 0, 0, 12],
     [0x15, 0, 8, 0x800],
@@ -50,8 +53,8 @@ const maps = traceMaps(1 << 24), context = probeContext("x64");
 
 function options(
   casts: "none" | "struct" | "void",
-  extra: Partial<programs.TraceOptions> = {},
-): programs.TraceOptions {
+  extra: Partial<TraceOptions> = {},
+): TraceOptions {
   const kernel = fixtureTypes(casts);
   return { kernel, access: directAccess(kernel) ?? bulkAccess(), maps, meta: false, tuple: false, ...extra };
 }
@@ -69,6 +72,12 @@ const everything = {
   netns: 4026531840,
   ifindex: 2,
 };
+/** A bitfield, a byte-swapped field, a chain of pointers, a signed division with values below it. */
+const expression = compileFilter(
+  "skb->pkt_type == 3 && skb->protocol == 0x0800 || skb->dev->ifindex == 2 && skb->len + skb->tstamp / skb->small > 5",
+  exprBtf,
+  skb,
+);
 const kfreeSkb = { name: "kfree_skb", index: 3, skb: 0, location: 1, reason: 2 };
 
 test.each<[name: string, spec: ProgramSpec]>([
@@ -78,6 +87,12 @@ test.each<[name: string, spec: ProgramSpec]>([
   ["kprobe_positions", programs.kprobePositionsProgram(options("none"), context)],
   ["multi_struct_cast", programs.kprobeMultiProgram(options("struct", everything), context, 1)],
   ["multi_void_cast_filter", programs.kprobeMultiProgram(options("void", { filter }), context, 1)],
+  ["kprobe_bulk_expression", programs.kprobeProgram(options("none", { expression }), context, 1)],
+  [
+    "multi_struct_cast_expression",
+    programs.kprobeMultiProgram(options("struct", { expression }), context, 1),
+  ],
+  ["multi_void_cast_expression", programs.kprobeMultiProgram(options("void", { expression }), context, 1)],
   ["tracepoint", programs.tracepointProgram(options("void", { meta: true, tuple: true }), kfreeSkb)],
 ])("%s", (name, spec) => {
   expectGolden(`programs/${name}.txt`, listing(spec));
@@ -90,7 +105,7 @@ test("The same options give the same bytes", () => {
 });
 
 test("An option that is off leaves no code behind", () => {
-  const size = (extra: Partial<programs.TraceOptions>) =>
+  const size = (extra: Partial<TraceOptions>) =>
     assemble(programs.kprobeProgram(options("void", extra), context, 1).code).bytes.length / 8;
   const bare = size({});
   for (
@@ -99,12 +114,22 @@ test("An option that is off leaves no code behind", () => {
       { mark: { value: 1, mask: 1 } },
       { netns: 1 },
       { ifindex: 1 },
+      { expression },
       { meta: true },
       { tuple: true },
     ]
   ) {
     expect(size(extra)).toBeGreaterThan(bare);
   }
+});
+
+test("Members of the sk_buff that do not fit the copy are read on their own", () => {
+  const far = compileFilter("skb->users == 1 && skb->words[3] == 1 && skb->len == 5", exprBtf, skb);
+  const listed = listing(
+    programs.kprobeProgram(options("none", { expression: far, tuple: true }), context, 1),
+  );
+  // the copy, words[3] (from 8 to 224 would be too much), and the headers
+  expect(listed.match(/call bpf_probe_read_kernel/g)?.length).toBe(3);
 });
 
 test("Registers of an unknown architecture are refused", () => {

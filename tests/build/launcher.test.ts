@@ -127,7 +127,7 @@ describe.each(machines)("$arch", (machine) => {
   });
 
   const setUserId = test.skipIf(foreign || process.getuid?.() !== 0);
-  setUserId("A privileged start keeps no variable at all (needs root)", async () => {
+  setUserId(`A privileged start keeps no variable at all (needs root, ${machine.arch})`, async () => {
     const copy = `${path}-set-user-id`;
     copyFileSync(path, copy);
     chownSync(copy, 65534, 65534);

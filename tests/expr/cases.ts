@@ -256,7 +256,7 @@ skb->cb[skb->len & 15] << 8 | skb->cb[1]
 ((struct ethhdr *)skb->data)->h_dest[5]
 ((struct skb_shared_info *)skb->head)->nr_frags
 ((struct skb_shared_info *)skb->head)->gso_size > 0
-((struct skb_shared_info *)skb->head)->frags[0].offset
+((struct skb_shared_info *)skb->head)->gso_segs
 ((struct list_head **)skb->cb)[1]->next->prev
 **(u64 **)&skb->dev
 *(u64 *)*(u64 *)&skb->dev

@@ -1,10 +1,10 @@
 /** Trees to typed trees: C's types and conversions, constants, what stands where, and what does not fit. */
 import { describe, expect, test } from "bun:test";
+import { parseBtf } from "../../lib/btf/parse.ts";
 import { BtfError } from "../../lib/errors.ts";
 import { compileFilter, compileValue, skb, xdp } from "../../lib/expr/compile.ts";
 import { textOf } from "../../lib/expr/types.ts";
 import { BtfBuilder } from "../btf/builder.ts";
-import { parseBtf } from "../../lib/btf/parse.ts";
 import { exprBtf } from "../fixtures/expr_types.ts";
 import { complaint, type ErrorRow } from "./errors.ts";
 
@@ -261,7 +261,7 @@ describe("errors", () => {
     [
       "skb->len->x",
       "          ^",
-      'Cannot look for "x" in "skb->len": it is unsigned int, which has no members',
+      'Cannot look for "x" in "skb->len": unsigned int has no members',
     ],
     [
       "skb->dev->name->x",

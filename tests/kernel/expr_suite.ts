@@ -81,8 +81,15 @@ function run(lab: ExpressionLab, sources: Iterable<Source>): Summary {
   let expressions = 0, runs = 0, trueRuns = 0, failedRuns = 0;
   const trouble: string[] = [];
   for (const [source, root] of sources) {
-    const outcome = lab.check(source, root);
     expressions++;
+    let outcome;
+    try {
+      outcome = lab.check(source, root);
+    } catch (error) {
+      if (!(error instanceof FilterSyntaxError)) throw error;
+      trouble.push(`${source}: ${error.message}`);
+      continue;
+    }
     runs += outcome.runs;
     trueRuns += outcome.trueRuns;
     failedRuns += outcome.failedRuns;

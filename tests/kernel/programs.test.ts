@@ -4,6 +4,7 @@ import type { KernelTypes } from "../../asm/code.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
+import type { TraceOptions } from "../../bpf-programs/frame.ts";
 import * as programs from "../../bpf-programs/trace.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
 import { BtfTypes } from "../../lib/btf/types.ts";
@@ -41,7 +42,7 @@ const filters = [
   "geneve 7 and host 10.0.0.1",
   "ip protochain 6",
 ];
-const shapes: [name: string, options: Partial<programs.TraceOptions>][] = [
+const shapes: [name: string, options: Partial<TraceOptions>][] = [
   ["nothing but the packet", { meta: false, tuple: false }],
   ["all columns", { meta: true, tuple: true }],
   [
@@ -69,7 +70,7 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
       for (const expression of filters) {
         kernelTest([5, 10], `${accessName}; ${shapeName}; filter ${expression ?? "none"}`, () => {
           using maps = new Maps();
-          const options: programs.TraceOptions = {
+          const options: TraceOptions = {
             kernel: types as BtfTypes,
             access: access as MemoryAccess,
             maps: traceMaps(1 << 16),

@@ -110,6 +110,77 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     expect(new Set(marked.lines.map(({ mark }) => mark))).toEqual(new Set([0x4a]));
   });
 
+  test("an expression: a chain of pointers", async () => {
+    using pair = new VethPair("chain");
+    const inode = pair.inode(pair.b),
+      ifindex = Number(sh(`ip netns exec ${pair.b} cat /sys/class/net/eth0/ifindex`));
+    sh(`ip netns exec ${pair.a} ping -c1 -W2 10.77.0.2`); // resolves the neighbour
+    const { lines } = await traceWhile(
+      [
+        "--backend",
+        "tracepoint",
+        "--filter-skb-expr",
+        `skb->dev->ifindex == ${ifindex} && skb->dev->nd_net.net->ns.inum == ${inode}`,
+        "icmp and src host 10.77.0.1",
+      ],
+      () => void sh(`ip netns exec ${pair.a} ping -c1 -W2 10.77.0.2; ping -c1 127.0.0.1`),
+    );
+    const path = lines.map(({ func, netns, ifindex }) => [func, netns, ifindex]);
+    expect(path.slice(0, 3)).toEqual([
+      ["netif_rx_entry", inode, ifindex],
+      ["netif_rx", inode, ifindex],
+      ["netif_receive_skb", inode, ifindex],
+    ]);
+    expect(new Set(lines.map(({ netns, ifindex }) => `${netns} ${ifindex}`))).toEqual(
+      new Set([`${inode} ${ifindex}`]),
+    );
+  });
+
+  test("an expression: exactly the lines for which it is true, and no others", async () => {
+    using pair = new VethPair("expr");
+    const ping = (words: string) => `ip netns exec ${pair.a} ping -c1 -W2 ${words} 10.77.0.2;`;
+    sh(ping(""));
+    const trace = async (words: string[]) => {
+      const { lines } = await traceWhile(
+        ["--backend", "tracepoint", ...words, "icmp and src host 10.77.0.1"],
+        () => void sh(ping("-s 1000") + ping("-s 100") + ping("-s 1000 -m 5") + ping("-s 100 -m 5")),
+      );
+      return lines;
+    };
+    const all = await trace([]);
+    const short = ({ func, len, mark, netns }: TraceLine) => ({ func, len, mark, netns });
+    const wanted = all.filter(({ len = 0, mark }) => len > 500 && mark === 0).map(short);
+    expect(wanted.length).toBeGreaterThan(4);
+    expect(wanted.length).toBeLessThan(all.length / 2);
+    const shown = await trace(["--filter-skb-expr", "skb->len > 500 && skb->mark == 0"]);
+    expect(shown.map(short)).toEqual(wanted);
+    const rest = await trace(["--filter-skb-expr", "!(skb->len > 500 && skb->mark == 0)"]);
+    expect(rest.map(short)).toEqual(all.filter(({ len = 0, mark }) => !(len > 500 && mark === 0)).map(short));
+  }, 20_000);
+
+  test("an expression: a bitfield and a number in network byte order", async () => {
+    using pair = new VethPair("bits");
+    const sides = new Set<number | undefined>([pair.inode(pair.a), pair.inode(pair.b)]);
+    const trace = async (expression: string) => {
+      const { lines } = await traceWhile(
+        ["--backend", "tracepoint", "--filter-skb-expr", expression],
+        () =>
+          void sh(`ip -n ${pair.a} neigh flush dev eth0; ip -n ${pair.b} neigh flush dev eth0
+            ip netns exec ${pair.a} ping -c1 -W2 10.77.0.2`),
+      );
+      return lines.filter(({ netns }) => sides.has(netns));
+    };
+    const all = await trace("skb->protocol == 0x0806");
+    const host = await trace("skb->protocol == 0x0806 && skb->pkt_type == 0");
+    const broadcast = await trace("skb->protocol == 0x0806 && skb->pkt_type == 1");
+    for (const line of [...all, ...host, ...broadcast]) expect(line.proto).toBe(0x0806);
+    // the request comes in as a broadcast; on its way out, and the answer, are nobody's or ours
+    expect(broadcast.map(({ func }) => func)).toContain("netif_receive_skb");
+    expect(new Set(broadcast.map(({ netns }) => netns))).toEqual(new Set([pair.inode(pair.b)]));
+    expect(host.map(({ func }) => func)).toContain("net_dev_queue");
+    expect(host.length + broadcast.length).toBe(all.length);
+  }, 20_000);
+
   test("with a ring of 64 KiB, printed and lost add up to what the programs counted", async () => {
     using pair = new VethPair("flood");
     const { lines, stderr } = await traceWhile(

@@ -3,7 +3,8 @@
  * from the first batch on, while the others are still being attached.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { kprobePositionsProgram, kprobeProgram, type TraceOptions } from "../../../bpf-programs/trace.ts";
+import { kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/trace.ts";
+import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";
 import type { KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";
 import type { Maps } from "../../maps/maps.ts";

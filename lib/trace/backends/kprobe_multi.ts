@@ -6,7 +6,8 @@
  * within a second.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { kprobeMultiProgram, type TraceOptions } from "../../../bpf-programs/trace.ts";
+import { kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
+import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { KernelTypes } from "../../../asm/code.ts";
 import { UnsupportedError } from "../../errors.ts";
 import { attachKprobeMulti, attachKprobeMultiWherePossible, trialProgram } from "../../link/kprobe_multi.ts";

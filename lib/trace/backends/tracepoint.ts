@@ -2,7 +2,8 @@
  * Raw tracepoints that carry a packet: for kernels without kprobes, and for locked-down ones. They show the
  * devices and queues on a packet's way and how it ended, not every function between.
  */
-import { type TraceOptions, type TracepointHook, tracepointProgram } from "../../../bpf-programs/trace.ts";
+import type { TraceOptions } from "../../../bpf-programs/frame.ts";
+import { type TracepointHook, tracepointProgram } from "../../../bpf-programs/trace.ts";
 import { KernelError } from "../../errors.ts";
 import { attachRawTracepoint } from "../../link/raw_tracepoint.ts";
 import type { Program } from "../../sys/program.ts";

@@ -1,5 +1,6 @@
 /** Every scenario, in the order a boot runs them: the one with the peer last, since its probes linger. */
 import type { Scenario } from "../scenario.ts";
+import { encapsulation } from "./encapsulation.ts";
 import { filters } from "./filters.ts";
 import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
@@ -12,6 +13,7 @@ import { story } from "./story.ts";
 export const scenarios: readonly Scenario[] = [
   story,
   protocols,
+  encapsulation,
   selection,
   flood,
   refusing,

@@ -17,6 +17,7 @@ const passed = (run: Run, name: string) => Number(run.text(`${name}.passed`));
 
 export const flood: Scenario = {
   name: "flood",
+  kernels: ["5.10", "6.12"],
   limitSeconds: 120,
   script: `
     topo 1500

@@ -95,7 +95,7 @@ const startOf = ({ name, words, filter = "icmp" }: Option) =>
 
 export const selection: Scenario = {
   name: "options",
-  kernels: ["5.10", "6.12"],
+  kernels: ["6.12"],
   limitSeconds: 300,
   script: `
     topo 1500

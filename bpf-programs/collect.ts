@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/**
+ * What happens to a packet that matched: it is counted, and a record of it is reserved, filled and submitted.
+ */
+import { type Code, type Label, label } from "../asm/code.ts";
+import {
+  add,
+  and,
+  at,
+  atomicAdd,
+  call,
+  exit,
+  fp,
+  ja,
+  jeq,
+  jle,
+  jne,
+  jset32,
+  jsgt,
+  ldMap,
+  ldx,
+  lea,
+  mov,
+  mov32,
+  r0,
+  r1,
+  r2,
+  r3,
+  r7,
+  r8,
+  r9,
+  ret,
+  rsh,
+  st,
+  stx,
+  sub,
+} from "../asm/insn.ts";
+import { type Field, u32, u64 } from "../asm/layout.ts";
+import { HEADER_BYTES, packetEvent, traceCounters } from "./events.ts";
+import { type LoadSkb, packetNamespace, slot, type TraceOptions } from "./frame.ts";
+
+/** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
+const BPF_RB_NO_WAKEUP = 1;
+/** r0 = this CPU's traceCounters; to `gone` if there are none, which the verifier wants handled. */
+function counters({ maps }: TraceOptions, gone: Label): Code {
+  return [
+    st(at(fp, slot.key, u32), 0),
+    ldMap(r1, maps.counters),
+    lea(r2, at(fp, slot.key, u32)),
+    call("bpf_map_lookup_elem"),
+    jeq(r0, 0, gone),
+  ];
+}
+
+export function countUnreadable(options: TraceOptions): Code {
+  const gone = label("no_counters");
+  return [
+    counters(options, gone),
+    mov(r1, 1),
+    atomicAdd(at(r0, traceCounters.fields.unreadable), r1),
+    gone,
+    ret(0),
+  ];
+}
+
+/** Counts the match, reserves a record, fills and submits it; a full ring is counted. Ends the program. */
+export function collect(options: TraceOptions, load: LoadSkb, identify: Code, miss: Label): Code {
+  const { maps, meta, tuple } = options, event = packetEvent.fields, counter = traceCounters.fields;
+  const full = label("full");
+  return [
+    counters(options, miss),
+    mov(r9, r0), // r9 = this CPU's counters
+    mov(r1, 1),
+    atomicAdd(at(r9, counter.matched), r1),
+
+    ldMap(r1, maps.events),
+    mov(r2, packetEvent.size),
+    mov(r3, 0),
+    call("bpf_ringbuf_reserve"), // r0 = record, or NULL when the ring is full
+    jeq(r0, 0, full),
+    mov(r8, r0), // r8 = record
+
+    call("bpf_ktime_get_ns"),
+    stx(at(r8, event.timestamp), r0),
+    ldx(r1, at(fp, slot.skb, u64)),
+    stx(at(r8, event.skb), r1),
+    ldx(r1, at(fp, slot.context, u64)),
+    identify,
+    call("bpf_get_current_pid_tgid"),
+    rsh(r0, 32),
+    stx(at(r8, event.pid), r0),
+    call("bpf_get_smp_processor_id"),
+    stx(at(r8, event.cpu), r0),
+    lea(r1, fieldAddress(event.comm)),
+    mov(r2, event.comm.type.size),
+    call("bpf_get_current_comm"),
+    meta || tuple ? [load(r1, "protocol"), stx(at(r8, event.protocol), r1)] : st(at(r8, event.protocol), 0),
+    meta ? collectMeta(options, load) : zeroMeta(),
+    tuple ? collectHeaders(load) : st(at(r8, event.headerBytes), 0),
+
+    mov(r1, r8),
+    mov(r2, BPF_RB_NO_WAKEUP),
+    call("bpf_ringbuf_submit"),
+    ret(0),
+
+    full,
+    mov(r1, 1),
+    atomicAdd(at(r9, counter.lost), r1),
+    mov(r0, 0),
+    exit(),
+  ];
+}
+
+/** Where a field of the record lies, whatever its size. */
+function fieldAddress(field: Field) {
+  return at(r8, field.offset, u64);
+}
+
+const metaFields = ["netns", "mark", "ifindex", "mtu", "len"] as const;
+
+function zeroMeta(): Code {
+  return metaFields.map((name) => st(at(r8, packetEvent.fields[name]), 0));
+}
+
+function collectMeta(options: TraceOptions, load: LoadSkb): Code {
+  const { kernel, access } = options, event = packetEvent.fields;
+  const noDevice = label("no_device"), done = label("device_known");
+  return [
+    load(r1, "mark"),
+    stx(at(r8, event.mark), r1),
+    load(r1, "len"),
+    stx(at(r8, event.len), r1),
+    packetNamespace(options, load),
+    stx(at(r8, event.netns), r1),
+    load(r7, "dev"),
+    jeq(r7, 0, noDevice),
+    access.read(r1, r7, kernel.field("net_device", "ifindex"), slot.temp),
+    stx(at(r8, event.ifindex), r1),
+    access.read(r1, r7, kernel.field("net_device", "mtu"), slot.temp),
+    stx(at(r8, event.mtu), r1),
+    ja(done),
+    noDevice,
+    st(at(r8, event.ifindex), 0),
+    routeMtu(options, load),
+    stx(at(r8, event.mtu), r1),
+    done,
+  ];
+}
+
+/** Tells a route from tunnel metadata that uses its place (include/net/dst.h). */
+const DST_METADATA = 0x80;
+/** metrics[RTAX_MTU - 1] (include/uapi/linux/rtnetlink.h). */
+const MTU_METRIC: Field<number> = {
+  struct: "dst_metrics",
+  name: "metrics[RTAX_MTU - 1]",
+  offset: 4,
+  type: u32,
+};
+
+/** r1 = the MTU of the packet's route: the route's own, else its device's, else 0. Loses r7. */
+function routeMtu({ kernel, access }: TraceOptions, load: LoadSkb): Code {
+  const none = label("no_route"), known = label("mtu_known");
+  const dst = (name: string) => kernel.field("dst_entry", name);
+  return [
+    load(r7, "_skb_refdst"),
+    and(r7, ~1), // SKB_DST_NOREF
+    jeq(r7, 0, none),
+    access.read(r1, r7, dst("flags"), slot.temp),
+    jset32(r1, DST_METADATA, none),
+    access.read(r1, r7, dst("_metrics"), slot.temp),
+    and(r1, ~3), // DST_METRICS_FLAGS
+    jeq(r1, 0, none),
+    access.read(r1, r1, MTU_METRIC, slot.temp),
+    jne(r1, 0, known),
+    access.read(r7, r7, dst("dev"), slot.temp),
+    jeq(r7, 0, none),
+    access.read(r1, r7, kernel.field("net_device", "mtu"), slot.temp),
+    ja(known),
+    none,
+    mov(r1, 0),
+    known,
+  ];
+}
+
+/**
+ * Copies the packet from its network header on. A fixed number of bytes: what lies behind `tail` is still
+ * inside the buffer (skb_shared_info follows `end`), and headerBytes says where the packet stops.
+ */
+function collectHeaders(load: LoadSkb): Code {
+  const event = packetEvent.fields, some = label("some"), fits = label("fits"), done = label("headers_done");
+  return [
+    load(r1, "network_header"),
+    load(r2, "tail"),
+    sub(r2, r1), // r2 = linear bytes from the network header on, perhaps negative
+    jsgt(r2, 0, some),
+    mov(r2, 0),
+    some,
+    jle(r2, HEADER_BYTES, fits),
+    mov(r2, HEADER_BYTES),
+    fits,
+    stx(at(r8, event.headerBytes), r2),
+    load(r3, "head"),
+    add(r3, r1),
+    lea(r1, fieldAddress(event.headers)),
+    mov32(r2, HEADER_BYTES),
+    call("bpf_probe_read_kernel"),
+    jeq(r0, 0, done),
+    st(at(r8, event.headerBytes), 0),
+    done,
+  ];
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/**
+ * What all parts of a tracing program share: the options that shape it, the stack, the view of the sk_buff.
+ */
+import { ancillary, type CbpfInsn } from "../asm/cbpf.ts";
+import { type Code, type KernelTypes, type Label, label } from "../asm/code.ts";
+import { copy, jeq, jne, mov, r1, r6, r7, type Register } from "../asm/insn.ts";
+import type { Field } from "../asm/layout.ts";
+import { ancillaryWords, bitsOf, tagPresence } from "./ancillary.ts";
+import type { FilterExpression } from "./expression.ts";
+import type { MemoryMap } from "./fragments.ts";
+import type { TraceMaps } from "./maps.ts";
+import type { MemoryAccess } from "./memory_access.ts";
+
+/** The packet filter, compiled for both places where a packet can begin; undefined matches nothing there. */
+export interface PacketFilter {
+  /** from the Ethernet header on */
+  readonly l2: readonly CbpfInsn[] | undefined;
+  /** from the IP header on */
+  readonly l3: readonly CbpfInsn[] | undefined;
+}
+
+/** Everything that shapes the programs. The same options give the same bytes. */
+export interface TraceOptions {
+  readonly kernel: KernelTypes;
+  readonly access: MemoryAccess;
+  readonly maps: TraceMaps;
+  /** absent: every packet matches */
+  readonly filter?: PacketFilter;
+  readonly mark?: { readonly value: number; readonly mask: number };
+  /** inode number of a network namespace */
+  readonly netns?: number;
+  readonly ifindex?: number;
+  /** a question about the sk_buff */
+  readonly expression?: FilterExpression;
+  /** absent: headers in page fragments cannot be read, and are counted */
+  readonly memory?: MemoryMap;
+  /** netns, mark, interface, protocol, MTU, length */
+  readonly meta: boolean;
+  /** addresses and ports: copies the packet's headers */
+  readonly tuple: boolean;
+}
+
+/** The stack, from fp down. */
+export const slot = {
+  skb: -8,
+  context: -16,
+  view: -24,
+  packet: -32,
+  temp: -40,
+  key: -48,
+  copied: -56, // 0, or 1: constants, by which the verifier sees that the filter starts again only once
+  length: -64, // of the whole packet, once it is copied
+  scratch: -128, // 16 words of the packet filter, then 8 values of the expression
+  skbCopy: -336, // 208 bytes
+  packetCopy: -440, // 104 bytes
+} as const;
+
+/** The stack that is left for a copy of the sk_buff. */
+export const SKB_COPY_BYTES = slot.scratch - slot.skbCopy;
+
+/** The sk_buff's fields on this kernel, only those that the options need. */
+export function skbFields(options: TraceOptions): Field[] {
+  const { kernel, access, filter, memory, mark, netns, ifindex, expression, meta, tuple } = options;
+  const field = (name: string) => kernel.field("sk_buff", name);
+  const headers = filter !== undefined || tuple, words = ancillaryWords(filter);
+  const device = meta || netns !== undefined || ifindex !== undefined || words.has(ancillary.ifindex.offset);
+  const direction = words.has(ancillary.packetType.offset);
+  const wanted: Record<string, boolean> = {
+    head: headers,
+    data: filter !== undefined,
+    tail: headers,
+    mac_header: filter !== undefined,
+    network_header: headers,
+    data_len: filter !== undefined,
+    end: filter !== undefined && memory !== undefined,
+    mark: meta || mark !== undefined,
+    len: meta,
+    protocol: meta || tuple,
+    dev: device,
+    sk: meta || netns !== undefined || direction,
+    _skb_refdst: meta,
+    skb_iif: direction,
+    vlan_tci: words.has(ancillary.vlanTag.offset),
+  };
+  const fields = [
+    ...Object.keys(wanted).filter((name) => wanted[name]).map(field),
+    ...(direction ? [bitsOf(kernel, "pkt_type").byte] : []),
+    ...(words.has(ancillary.vlanTagPresent.offset) ? [tagPresence(kernel).byte] : []),
+  ];
+  for (const extra of expression?.fields ?? []) {
+    // what has no room beside the others is read on its own
+    if (access.fits([...fields, extra], SKB_COPY_BYTES)) fields.push(extra);
+  }
+  return fields;
+}
+
+/** The sk_buff's fields on this kernel; r6 is its address, and the view's pointer once it is open. */
+export function skbView(options: TraceOptions, gone: Label) {
+  const fields = skbFields(options);
+  const skb = options.access.view({
+    address: r6,
+    hold: r6,
+    stack: slot.skbCopy,
+    stackBytes: SKB_COPY_BYTES,
+    fields,
+    unreadable: gone, // a pointer that leads nowhere is no packet
+  });
+  const load: LoadSkb = (dst, field, hold) =>
+    skb.load(dst, typeof field === "string" ? options.kernel.field("sk_buff", field) : field, hold);
+  return { fields, skb, load };
+}
+
+/** dst = a field of the sk_buff; `hold` says where the view's pointer is, if not in its register. */
+export type LoadSkb = (dst: Register, field: string | Field, hold?: Register) => Code;
+
+/** dst = inode number of the network namespace whose `struct net *` is the `field` of r7, or 0. */
+export function namespaceOf({ kernel, access }: TraceOptions, dst: Register, field: Field): Code {
+  const none = label("no_net");
+  return [
+    access.read(r1, r7, field, slot.temp),
+    copy(dst, r1),
+    jeq(r1, 0, none),
+    access.read(dst, r1, kernel.field("net", "ns.inum"), slot.temp),
+    none,
+  ];
+}
+
+/** r1 = inode number of the packet's network namespace: the device's, else the socket's, else 0. Loses r7. */
+export function packetNamespace(options: TraceOptions, load: LoadSkb): Code {
+  const { kernel } = options, noDevice = label("no_device"), known = label("netns_known");
+  return [
+    load(r7, "dev"),
+    jeq(r7, 0, noDevice),
+    namespaceOf(options, r1, kernel.field("net_device", "nd_net.net")),
+    jne(r1, 0, known),
+    noDevice,
+    load(r7, "sk"),
+    mov(r1, r7),
+    jeq(r7, 0, known),
+    namespaceOf(options, r1, kernel.field("sock", "__sk_common.skc_net.net")),
+    known,
+  ];
+}

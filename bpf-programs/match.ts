@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/**
+ * The decision: does this packet match? Every part goes on where it does and to `miss` where it does not.
+ */
+import { type CbpfInsn } from "../asm/cbpf.ts";
+import { cbpfToEbpf } from "../asm/cbpf_to_ebpf.ts";
+import { type Code, type Label, label } from "../asm/code.ts";
+import { withoutDeadCode } from "../asm/dead_code.ts";
+import { withinReach } from "../asm/far_jumps.ts";
+import {
+  add,
+  and32,
+  at,
+  exit,
+  fp,
+  ja,
+  jeq,
+  jeq32,
+  jge,
+  jgt,
+  jlt,
+  jne,
+  jne32,
+  jsle,
+  jslt,
+  ldx,
+  mov,
+  r1,
+  r2,
+  r3,
+  r4,
+  r6,
+  r7,
+  r8,
+  r9,
+  type Register,
+  st,
+  stx,
+  sub,
+} from "../asm/insn.ts";
+import { type Field, u64 } from "../asm/layout.ts";
+import { ancillaryWord } from "./ancillary.ts";
+import { COPY_BYTES, copyWithFragment } from "./fragments.ts";
+import { type LoadSkb, packetNamespace, skbView, slot, type TraceOptions } from "./frame.ts";
+import type { View } from "./memory_access.ts";
+
+const ETH_HLEN = 14;
+/** More than an Ethernet header with all the tags anybody stacks: a distance beyond is a stale offset. */
+const MAX_LINK_HEADER = 64;
+/** sk_buff.mac_header while nobody has set it. */
+const MAC_HEADER_UNSET = 0xffff;
+
+export function matchesMark({ mark }: TraceOptions, load: LoadSkb, miss: Label): Code {
+  if (mark === undefined || mark.mask === 0) return [];
+  return [
+    load(r1, "mark"),
+    mark.mask === 0xffffffff ? [] : and32(r1, mark.mask),
+    jne32(r1, (mark.value & mark.mask) >>> 0, miss),
+  ];
+}
+
+/**
+ * Runs the filter from the Ethernet header if the packet has one now, else from the network header.
+ *
+ * It has one when mac_header is set and the network header lies a link header behind it, or when the
+ * driver has just set it (`data` points behind it) and nobody has set network_header yet.
+ *
+ * A load behind the linear part of a packet with page fragments starts the filter again, on a copy.
+ */
+export function matchesFilter(options: TraceOptions, load: LoadSkb, miss: Label, unreadable: Label): Code {
+  const { filter } = options;
+  if (filter === undefined) return [];
+  const l2 = label("l2"), l3 = label("l3"), fresh = label("fresh_from_driver"), matched = label("matched");
+  const run = (
+    program: readonly CbpfInsn[] | undefined,
+    header: "mac_header" | "network_header",
+    start: Register,
+  ) => {
+    if (program === undefined) return ja(miss);
+    const begin = label("begin"), tooShort = label("too_short");
+    return [
+      jgt(start, r8, miss), // the header would begin behind the linear bytes
+      add(r9, start), // r9 = the packet's first byte
+      sub(r8, start),
+      mov(r6, r8), // r6 = bytes from there to tail
+      begin,
+      runFilter(options, program, load, { match: matched, noMatch: miss, tooShort, unreadable }),
+      tooShort,
+      startAgain(options, load, header, begin, miss, unreadable),
+    ];
+  };
+  return [
+    stx(at(fp, slot.view, u64), r6),
+    st(at(fp, slot.copied, u64), 0),
+    load(r9, "head"),
+    load(r8, "tail"), // an offset from head, as all of these
+    load(r1, "mac_header"),
+    load(r2, "network_header"),
+    jeq32(r1, MAC_HEADER_UNSET, l3),
+    mov(r3, r2),
+    sub(r3, r1),
+    jslt(r3, ETH_HLEN, fresh),
+    jsle(r3, MAX_LINK_HEADER, l2),
+    fresh,
+    load(r4, "data"),
+    sub(r4, r9),
+    sub(r4, r1),
+    jne(r4, ETH_HLEN, l3),
+    l2,
+    run(filter.l2, "mac_header", r1),
+    l3,
+    run(filter.l3, "network_header", r2),
+    matched,
+    ldx(r6, at(fp, slot.view, u64)),
+  ];
+}
+
+/** The filter on the packet whose first byte r9 has the address of, and r6 bytes of which can be read. */
+function runFilter(
+  options: TraceOptions,
+  program: readonly CbpfInsn[],
+  load: LoadSkb,
+  ends: { match: Label; noMatch: Label; tooShort: Label; unreadable: Label },
+): Code {
+  return cbpfToEbpf(program, {
+    access: options.access.packet({
+      base: r9,
+      spill: slot.packet,
+      stack: slot.packetCopy,
+      stackBytes: slot.skbCopy - slot.packetCopy,
+      unreadable: ends.unreadable,
+    }),
+    a: r7,
+    x: r8,
+    length: r6,
+    wireLength: (dst) => {
+      const original = label("original"), known = label("length_known");
+      return [
+        ldx(dst, at(fp, slot.copied, u64)),
+        jeq(dst, 0, original),
+        ldx(dst, at(fp, slot.length, u64)),
+        ja(known),
+        original,
+        ldx(dst, at(fp, slot.view, u64)),
+        load(dst, "data_len", dst),
+        add(dst, r6),
+        known,
+      ];
+    },
+    ancillary: (dst, word) => ancillaryWord(options, load, dst, word),
+    scratch: slot.scratch,
+    ...ends,
+  });
+}
+
+/** A filter as it stands in the programs, for people to read. */
+export interface FilterFragment {
+  readonly code: Code;
+  /** ways out: each is one `exit` behind the fragment, in place of what the programs do there */
+  readonly ends: readonly Label[];
+}
+
+/** r9 is the packet, r6 its bytes in reach, r7 and r8 are the filter's A and X. */
+export function filterFragment(
+  options: Omit<TraceOptions, "filter">,
+  program: readonly CbpfInsn[],
+): FilterFragment {
+  const match = label("match"), noMatch = label("no_match"), tooShort = label("too_short");
+  const unreadable = label("unreadable"), ends = { match, noMatch, tooShort, unreadable };
+  const whole = { ...options, filter: { l2: program, l3: undefined } };
+  const fragment = runFilter(whole, program, skbView(whole, noMatch).load, ends);
+  const exits = Object.values(ends).map((end) => [end, exit()]);
+  return { code: withinReach(withoutDeadCode([fragment, exits])), ends: Object.values(ends) };
+}
+
+/**
+ * After a load behind the linear bytes: a packet that has no more bytes does not match; of one that has, a copy
+ * is made and the filter runs again from `begin`. A load that is behind the copy too leaves the filter
+ * without a verdict.
+ */
+function startAgain(
+  options: TraceOptions,
+  load: LoadSkb,
+  header: "mac_header" | "network_header",
+  begin: Label,
+  miss: Label,
+  unreadable: Label,
+): Code {
+  const { kernel, access, memory, maps } = options, second = label("second_time");
+  const whole: Code = [
+    ldx(r1, at(fp, slot.copied, u64)),
+    jne(r1, 0, second),
+    ldx(r6, at(fp, slot.view, u64)),
+    load(r2, "data_len"),
+    jeq(r2, 0, miss),
+  ];
+  const again: Code = memory === undefined ? ja(unreadable) : [
+    load(r1, header),
+    load(r8, "tail"),
+    sub(r8, r1), // r8 = linear bytes
+    load(r7, "head"),
+    add(r7, r1), // r7 = the packet's first byte
+    add(r2, r8),
+    stx(at(fp, slot.length, u64), r2),
+    st(at(fp, slot.copied, u64), 1),
+    jge(r8, COPY_BYTES, unreadable),
+    copyWithFragment({
+      kernel,
+      access,
+      memory,
+      scratch: maps.scratch,
+      key: slot.key,
+      temp: slot.temp,
+      loadSharedInfo: [
+        ldx(r1, at(fp, slot.view, u64)),
+        load(r8, "head", r1),
+        load(r2, "end", r1),
+        add(r8, r2),
+      ],
+      unreadable,
+    }),
+    ja(begin),
+  ];
+  return [whole, again, second, ldx(r1, at(fp, slot.length, u64)), jlt(r6, r1, unreadable), ja(miss)];
+}
+
+export function matchesDevice(options: TraceOptions, load: LoadSkb, miss: Label): Code {
+  const { netns, ifindex, access, kernel } = options;
+  return [
+    netns === undefined ? [] : [packetNamespace(options, load), jne32(r1, netns, miss)],
+    ifindex === undefined ? [] : [
+      load(r7, "dev"),
+      jeq(r7, 0, miss),
+      access.read(r1, r7, kernel.field("net_device", "ifindex"), slot.temp),
+      jne32(r1, ifindex, miss),
+    ],
+  ];
+}
+
+/** Goes to `miss` where the expression is false or has no value. Loses r7-r9. */
+export function matchesExpression(
+  { access, expression }: TraceOptions,
+  skb: View,
+  fields: readonly Field[],
+  miss: Label,
+): Code {
+  if (expression === undefined) return [];
+  return expression.code({
+    access,
+    root: (dst) => ldx(dst, at(fp, slot.skb, u64)),
+    rootField: (dst, field) => fields.includes(field) ? skb.load(dst, field) : undefined,
+    registers: [r7, r8, r9],
+    temp: slot.temp,
+    spill: slot.scratch,
+    spillBytes: 64,
+    failed: miss,
+  }, miss);
+}
