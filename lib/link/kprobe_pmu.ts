@@ -6,11 +6,11 @@
  * fds are the limit. At exit a helper inherits the fds: our own close returns at once, and the kernel takes
  * the probes down, which still run the program meanwhile, when the helper ends. That can take minutes.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import { UnsupportedError } from "../errors.ts";
 import type { OwnedFd } from "../sys/fd.ts";
-import { getrlimit, RLIMIT_NOFILE } from "../sys/process.ts";
+import { freeFiles } from "../sys/process.ts";
 import { spawnHelper } from "./helper.ts";
 import { firingPlaces, firstPlace, type PlaceRules } from "./probe_place.ts";
 import type {
@@ -53,8 +53,7 @@ export function kprobePmuType(
 
 /** How many probes our fds allow. */
 export function probeAllowance(): number {
-  const { soft } = getrlimit(RLIMIT_NOFILE);
-  return Math.max(0, Number(soft) - readdirSync("/proc/self/fd").length - spareFds);
+  return Math.max(0, freeFiles() - spareFds);
 }
 
 export interface KprobePmuParts {

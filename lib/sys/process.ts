@@ -1,4 +1,5 @@
 /** What this process may do and how much of it: user, capabilities, resource limits. */
+import { readdirSync } from "node:fs";
 import { s32, struct, u32, u64 } from "../../asm/layout.ts";
 import { scope } from "./arena.ts";
 import { isErrno, syscall } from "./ffi.ts";
@@ -62,6 +63,11 @@ export function raiseOpenFiles(wanted: number): ResourceLimit {
   const target = BigInt(wanted) < hard ? BigInt(wanted) : hard;
   if (target > soft) setrlimit(RLIMIT_NOFILE, { soft: target, hard });
   return getrlimit(RLIMIT_NOFILE);
+}
+
+/** How many more files this process may open. */
+export function freeFiles(): number {
+  return Number(getrlimit(RLIMIT_NOFILE).soft) - readdirSync("/proc/self/fd").length;
 }
 
 /**

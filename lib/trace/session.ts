@@ -227,10 +227,10 @@ async function choose(
     try {
       return { backend: await create[name](), remarks };
     } catch (error) {
-      // What the user named may exist for a better backend only: then its refusal is the answer.
-      if (error instanceof UsageError && refusal !== undefined) break;
+      // A function is no tracepoint: then the answer is why functions cannot be traced.
+      if (error instanceof UsageError && name === "tracepoint" && refusal !== undefined) break;
       if (!(error instanceof UnsupportedError)) throw error;
-      refusal ??= error;
+      refusal = error;
       remarks.push(`${name}: ${error.message}`);
     }
   }

@@ -145,4 +145,4 @@ snapshot() {
 }
 
 # swept: whether no definition of a kprobe event is left.
-swept() { [ ! -s /sys/kernel/tracing/kprobe_events ]; }
+swept() { ! read -r _ < /sys/kernel/tracing/kprobe_events; }

@@ -6,6 +6,7 @@ import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import { type TracepointHook, tracepointProgram } from "../../../bpf-programs/trace.ts";
 import { KernelError } from "../../errors.ts";
 import { attachRawTracepoint } from "../../link/raw_tracepoint.ts";
+import { freeFiles } from "../../sys/process.ts";
 import type { Program } from "../../sys/program.ts";
 import {
   type AttachProgress,
@@ -14,6 +15,9 @@ import {
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
+
+/** A program and a link for each tracepoint; the rest of the run must still be able to open files. */
+const filesEach = 2, spareFiles = 8;
 
 export class TracepointBackend implements ProbeBackend {
   readonly name = "tracepoint";
@@ -39,8 +43,13 @@ export class TracepointBackend implements ProbeBackend {
   }
 
   attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
+    const room = Math.floor((freeFiles() - spareFiles) / filesEach);
     for (const [done, hook] of this.#hooks.entries()) {
       if (signal.aborted) break;
+      if (this.attached >= room) {
+        this.failures.push({ name: hook.name, code: "EMFILE" });
+        continue;
+      }
       const program = this.#load(tracepointProgram(this.#options, hook));
       this.#programs.push(program);
       try {

@@ -30,8 +30,10 @@ export const startStop: Scenario = {
 
     start ours --output-meta --output-tuple "$filter"
     attached ours
+    now; begin=$NOW
     stop ours
-    until_true 60 swept
+    until_true 70 swept; now
+    fact ours swept_ms $(((NOW - begin) / 1000))
 
     if has_fprobe; then
       start ours-kmods --all-kmods --output-meta --output-tuple "$filter"
@@ -107,6 +109,9 @@ function gates(): Checks {
     },
     "gives the prompt back within a second"(run) {
       expect(run.facts("ours").stopMs).toBeLessThanOrEqual(1000);
+    },
+    "has its definitions swept within a minute"(run) {
+      expect(run.facts("ours").sweptMs).toBeLessThan(60_000);
     },
     "takes no more memory than the peer"(run) {
       expect(run.facts("ours").peakKib).toBeLessThanOrEqual(run.facts("peer").peakKib);
