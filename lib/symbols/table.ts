@@ -62,7 +62,7 @@ export class SymbolTable {
   #byAddress: { readonly addresses: Float64Array; readonly rows: Uint32Array } | undefined;
 
   constructor() {
-    this.#columns = columns(1 << 12, 1 << 17);
+    this.#columns = columns(1 << 17, 1 << 22);
   }
 
   get size(): number {

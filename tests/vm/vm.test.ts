@@ -1,8 +1,9 @@
 /**
  * Runs the scenarios on real kernels: one boot per kernel, every check a test.
  *
- * Environment: PWRU_VM_KERNELS "6.1,6.12" and PWRU_VM_SCENARIOS "story,flood" restrict it, PWRU_VM_BINARY names
- * the tracer ("peer" for Debian's pwru), PWRU_VM_KEEP is a folder for what the guest wrote.
+ * Environment: PWRU_VM_KERNELS "6.1,6.12", PWRU_VM_SCENARIOS "story,flood" and PWRU_VM_BOOT "measured" or "others"
+ * restrict it, PWRU_VM_BINARY names the tracer ("peer" for Debian's pwru), PWRU_VM_KEEP is a folder for what the
+ * guest wrote.
  */
 import { beforeAll, describe, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -10,6 +11,7 @@ import { join } from "node:path";
 import { boot, type Outcome } from "./boot.ts";
 import { type KernelName, kernelNames } from "./images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./lab.ts";
+import { measured } from "./plan.ts";
 import { jobOf, Run, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios/all.ts";
 
@@ -46,7 +48,9 @@ function unfinished(scenario: Scenario): Error {
   return error;
 }
 
-const names = chosen("PWRU_VM_SCENARIOS", scenarios.map((scenario) => scenario.name));
+const which = process.env["PWRU_VM_BOOT"];
+const names = chosen("PWRU_VM_SCENARIOS", scenarios.map((scenario) => scenario.name))
+  .filter((name) => which === undefined || (name === measured.scenario) === (which === "measured"));
 
 describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
   const mine = scenarios.filter((s) => names.includes(s.name) && (s.kernels?.includes(kernel) ?? true));
