@@ -175,7 +175,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
       requireKprobeMulti(types);
-      return new KprobeMultiBackend(await select(), trace, context, load);
+      return new KprobeMultiBackend(await select(), trace, context, load, maps);
     },
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted

@@ -18,6 +18,10 @@ const modules = "veth bridge br_netfilter nf_conntrack nf_tables nft_ct nft_nat 
 /** Kernels with kprobe-multi: there all modules are traced too, in both tracers. */
 const multi = (kernel: KernelName) => atLeast(kernel, "6.12");
 
+/** Kernels on which the peer is waited for until it is ready, and then both look at one packet. */
+const beside = (kernel: KernelName) => atLeast(kernel, "6.1");
+const peerSeconds = 60, peerKmodsSeconds = 30;
+
 /** Both start alone; then ours joins the peer for one packet. */
 export const startStop: Scenario = {
   name: measured.scenario,
@@ -42,18 +46,23 @@ export const startStop: Scenario = {
       stop ours-kmods INT 20000
     fi
 
-    TRACER=$PEER start peer --output-meta --output-tuple "$filter"
-    attached peer
-    start beside --output-meta --output-tuple "$filter"
-    answer same
-    chapter beside beside-same
-    chapter peer peer-same
-    stop beside
+    # Which is the peer's time, or less: it needs minutes where it attaches function by function.
+    export TRACER=$PEER
+    if [ "$(uname -r | cut -d. -f1)" -lt 6 ]; then
+      PATIENCE=${peerSeconds} start peer --output-meta --output-tuple "$filter"
+    else
+      start peer --output-meta --output-tuple "$filter"
+      attached peer
+      TRACER=$PWRU start beside --output-meta --output-tuple "$filter"
+      answer same
+      chapter beside beside-same
+      chapter peer peer-same
+      TRACER=$PWRU stop beside
+    fi
     stop peer INT 5000
 
     if has_fprobe; then
-      TRACER=$PEER start peer-kmods --all-kmods --output-meta --output-tuple "$filter"
-      attached peer-kmods
+      PATIENCE=${peerKmodsSeconds} start peer-kmods --all-kmods --output-meta --output-tuple "$filter"
       stop peer-kmods INT 5000
     fi
     true
@@ -66,13 +75,17 @@ export const startStop: Scenario = {
       }
     },
     "the peer starts"(run) {
-      expect(run.facts("peer").ready).toBe(true);
+      const { ready, gone, readyMs } = run.facts("peer");
+      if (beside(run.kernel)) expect(ready).toBe(true);
+      else if (!ready) expect([gone, readyMs >= (peerSeconds - 1) * 1000]).toEqual([false, true]);
     },
     "both see the same functions for the same packet"(run) {
-      expect(differences(run)).toEqual({ onlyOurs: [], onlyPeer: [] });
+      if (beside(run.kernel)) expect(differences(run)).toEqual({ onlyOurs: [], onlyPeer: [] });
     },
     "both see the same packet in the same functions, in the same order"(run) {
+      if (!beside(run.kernel)) return;
       const [ours, peer] = sameLines(run);
+      expect(peer.length).toBeGreaterThan(30);
       const common = new Set(ours.map(funcOf).filter((func) => peer.some((line) => funcOf(line) === func)));
       const sequence = (lines: TraceLine[]) =>
         lines.filter((line) => common.has(funcOf(line)))
@@ -91,6 +104,7 @@ export const startStop: Scenario = {
       }
     },
     "every function the peer hooks is hooked"(run) {
+      if (!beside(run.kernel)) return;
       const hooked = (name: string) => Math.max(run.facts(name).functions, run.facts(name).kprobes);
       expect(hooked("ours")).toBeGreaterThanOrEqual(hooked("peer"));
     },
@@ -111,7 +125,7 @@ function gates(): Checks {
       expect(ours.readyMs / peer.readyMs).toBeLessThanOrEqual(allowance * share[run.kernel]);
     },
     "gives the prompt back within a second"(run) {
-      const stops = ["ours", "beside"].map((name) => run.facts(name).stopMs);
+      const stops = ["ours", "beside"].map((name) => run.facts(name).stopMs).filter((ms) => !isNaN(ms));
       expect(Math.min(...stops)).toBeLessThanOrEqual(1000);
     },
     "has its definitions swept within a minute"(run) {
