@@ -33,7 +33,11 @@ export const startStop: Scenario = {
     filter='udp and src port 9053'
     has_fprobe() { grep -qw register_fprobe_ips /proc/kallsyms; }
 
-    start ours --output-meta --output-tuple "$filter"
+    # With traffic: where functions are attached one by one, the first are at work before the last.
+    ping -q -i 0.2 127.0.0.1 > /dev/null & pinger=$!
+    start ours --output-meta --output-tuple "$filter or icmp"
+    wc -l < "$OUT/ours.out" > "$OUT/ours.early"
+    kill $pinger
     attached ours
     now; begin=$NOW
     stop ours
@@ -120,6 +124,9 @@ function gates(): Checks {
   const allowance = process.env["CI"] === "true" ? 1.5 : 1;
   const suffix = (run: Run) => multi(run.kernel) ? "-kmods" : "";
   return {
+    "shows events before the last function is attached"(run) {
+      if (!multi(run.kernel)) expect(Number(run.text("ours.early"))).toBeGreaterThan(5);
+    },
     "is ready within its share of the peer's time"(run) {
       const [ours, peer] = [run.facts("ours" + suffix(run)), run.facts("peer" + suffix(run))];
       expect(ours.readyMs / peer.readyMs).toBeLessThanOrEqual(allowance * share[run.kernel]);
