@@ -149,6 +149,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     const sources = readFunctionSources({
       kernel: btf,
       modules: moduleTypes(btf, options.modules),
+      between: releaseCode,
       useFtrace: false,
     });
     // The peak of memory is here, where the lists of functions come on top of the types.
