@@ -7,6 +7,7 @@ import { writeFileSync, writeSync } from "node:fs";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { loadKernelBtf } from "../btf/load.ts";
 import { BtfTypes } from "../btf/types.ts";
+import { examine } from "../doctor/examine.ts";
 import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
 import { NetnsNameTable } from "../output/netns_names.ts";
@@ -17,19 +18,21 @@ import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
-import { writeAll } from "../sys/fd.ts";
+import { isatty, terminalColumns, writeAll } from "../sys/fd.ts";
 import { releaseMemory } from "../sys/memory.ts";
 import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compileFor, compilePacketFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
+import { jsonText, plainText, tableText } from "./doctor.ts";
+import { completions, manualPage } from "./documents.ts";
 import { dumpText } from "./dump.ts";
 import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
 import { parseCommandLine } from "./parse.ts";
 import { Log } from "./log.ts";
-import { errorText, exitStatusOf, summaryText } from "./report.ts";
+import { errorText, EXIT_FAILURE, exitStatusOf, summaryText } from "./report.ts";
 import { requireRights } from "./rights.ts";
 import { findTarget } from "./targets.ts";
 
@@ -54,13 +57,35 @@ export async function run(words: readonly string[], version: string): Promise<nu
     debug = options.debug;
     if (options.help) writeSync(STDOUT, helpText());
     else if (options.version) writeSync(STDOUT, versionText(version));
+    else if (options.man) print(manualPage(version));
+    else if (options.completions !== "") print(completions[options.completions]());
     else if (options.dumpFilter !== "") writeAll(STDOUT, await dump(options, filter));
+    else if (options.doctor) return await diagnose(options, filter);
     else await trace(options, filter, new Log({ debug }));
     return 0;
   } catch (error) {
     new Log({ debug }).print(errorText(error, { debug }));
     return exitStatusOf(error);
   }
+}
+
+/** Text to stdout, all of it. */
+function print(text: string): void {
+  writeAll(STDOUT, new TextEncoder().encode(text));
+}
+
+/** Prints what works here. Status 0: something does. */
+async function diagnose(options: Options, filter: string): Promise<number> {
+  raiseLockedMemory();
+  raiseOpenFiles(WANTED_FILES);
+  const examination = await examine(await sessionOptions(options, filter), requireRights);
+  const text = options.outputJson
+    ? jsonText(examination)
+    : isatty(STDOUT)
+    ? await tableText(examination, terminalColumns(STDOUT))
+    : plainText(examination);
+  print(text);
+  return examination.backend === undefined ? EXIT_FAILURE : 0;
 }
 
 /** What the filter compiles to. */
