@@ -140,6 +140,14 @@ export const options = {
     help: "report every step, and errors in full",
     section: "Run",
   }),
+  "demo": flag(false, {
+    help: "show how a packet is lost: build a small network, trace one answer through it twice, and exit",
+    detail:
+      "Three network namespaces are made and removed again; the one you are in is not touched. Where that is " +
+      "not allowed, a recording is shown, and said to be one. With --output-json it is " +
+      "one JSON object; with --debug no step is left out.",
+    section: "Run",
+  }),
   "doctor": flag(false, {
     help: "try what this machine lets a trace do, print what works and what would help, and exit",
     detail: "Every backend is attached to one function or tracepoint and has to see a packet there. With " +

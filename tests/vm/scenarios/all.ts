@@ -1,5 +1,6 @@
 /** Every scenario, in the order a boot runs them: the one with the peer last, since its probes linger. */
 import type { Scenario } from "../scenario.ts";
+import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
 import { encapsulation } from "./encapsulation.ts";
 import { filters } from "./filters.ts";
@@ -20,6 +21,7 @@ export const scenarios: readonly Scenario[] = [
   refusing,
   filters,
   doctor,
+  demo,
   leftovers,
   startStop,
 ];
