@@ -3,7 +3,7 @@ import { type Demonstration, isAsTold } from "../demo/paths.ts";
 import { play } from "../demo/play.ts";
 import { recording } from "../demo/recording.ts";
 import { ANSWER_FILTER } from "../demo/scene.ts";
-import { type KernelError, UnsupportedError, VerifierError } from "../errors.ts";
+import { type KernelError, UnsupportedError, UsageError, VerifierError } from "../errors.ts";
 import type { Names } from "../output/printer.ts";
 import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { isErrno } from "../sys/ffi.ts";
@@ -21,13 +21,18 @@ import { printText } from "./stdout.ts";
  * Shows the story of the lost answer: live where that is allowed, else as it was recorded.
  *
  * @param names of functions and places, for a session
+ * @throws {UsageError} there is a filter
  * @returns the exit status: 0 when it went as told
  */
 export async function demonstrate(
   { outputJson, debug, backend }: Options,
+  filter: string,
   names: (session: Session) => Names,
   log: Log,
 ): Promise<number> {
+  if (filter !== "") {
+    throw new UsageError(`Cannot use "${filter}" with --demo: it has a filter of its own`, "--demo");
+  }
   const stop = new AbortController();
   using _signals = onSignals((signal) => stop.abort(signal));
   let demonstration: Demonstration | undefined, reason: string | undefined;

@@ -59,7 +59,7 @@ export async function run(words: readonly string[], version: string): Promise<nu
     else if (options.man) printText(manualPage(version));
     else if (options.completions !== "") printText(completions[options.completions]());
     else if (options.dumpFilter !== "") writeAll(STDOUT, await dump(options, filter));
-    else if (options.demo) return await demonstrate(options, names, new Log({ debug }));
+    else if (options.demo) return await demonstrate(options, filter, names, new Log({ debug }));
     else if (options.doctor) return await diagnose(options, await sessionOptions(options, filter));
     else await trace(options, filter, new Log({ debug }));
     return 0;

@@ -2,13 +2,14 @@
 import { release } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { PacketFilter } from "../../bpf-programs/frame.ts";
+import { UnsupportedError } from "../errors.ts";
 import { JsonPrinter } from "../output/json.ts";
 import type { Names } from "../output/printer.ts";
 import { MemorySink } from "../output/writer.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
 import type { BackendName } from "../trace/backend.ts";
 import { mainPath } from "../trace/main_path.ts";
-import { type KernelSources, openSession, readKernel, type Session } from "../trace/session.ts";
+import { openSession, preference, readKernel, type Session } from "../trace/session.ts";
 import { type Demonstration, type Passage, stepsOf } from "./paths.ts";
 import { LARGE_MTU, Scene } from "./scene.ts";
 
@@ -72,15 +73,19 @@ export async function play(options: PlayOptions): Promise<Demonstration | undefi
 
 /** The best backend. Where functions are attached one by one, the main path has to do: that takes no minutes. */
 async function open({ filter, backend }: PlayOptions): Promise<Session> {
-  const options = {
-    ...(backend === undefined ? {} : { backend }),
-    ...{ functionPattern: "", modules: [], ringBytes: RING_BYTES, meta: true, tuple: true, filter },
-  };
-  const kernel: KernelSources = readKernel(options);
-  const session = await openSession(options, kernel);
-  if (session.backend.name !== "kprobe") return session;
-  session[Symbol.dispose]();
-  return openSession({ ...options, backend: "kprobe", functionPattern: mainPath.join("|") }, kernel);
+  const options = { modules: [], ringBytes: RING_BYTES, meta: true, tuple: true, filter };
+  const kernel = readKernel(backend === undefined ? {} : { backend });
+  let refusal: UnsupportedError | undefined;
+  for (const name of backend === undefined ? preference : [backend]) {
+    try {
+      const functionPattern = name === "kprobe" ? mainPath.join("|") : "";
+      return await openSession({ ...options, backend: name, functionPattern }, kernel);
+    } catch (error) {
+      if (!(error instanceof UnsupportedError)) throw error;
+      refusal = error;
+    }
+  }
+  throw refusal as UnsupportedError;
 }
 
 /** Takes what has come into the ring since the last time, as lines of the JSON output. */

@@ -44,6 +44,21 @@ export const ANSWER_FILTER = "udp and src host 10.9.2.2 and src port 9053 and ds
 const WARM_UP_TRIES = 100, WARM_UP_MS = 20;
 const ARRIVAL_MS = 500;
 
+/** @throws {UnsupportedError} this kernel has no network namespaces, or allows no more of them */
+function newNetns(): Netns {
+  try {
+    return createNetns();
+  } catch (cause) {
+    if (!isErrno(cause, "EINVAL", "ENOSPC")) throw cause;
+    throw new UnsupportedError(`Cannot make a network namespace: ${cause.message}`, {
+      cause,
+      hint: cause.code === "ENOSPC"
+        ? "sysctl user.max_net_namespaces is too low"
+        : "it takes a kernel with CONFIG_NET_NS=y",
+    });
+  }
+}
+
 export class Scene implements Disposable {
   readonly #owned = new DisposableStack();
   readonly #netns: Readonly<Record<Place, Netns>>;
@@ -61,7 +76,7 @@ export class Scene implements Disposable {
     using building = new DisposableStack();
     const of = <T extends Disposable>(make: (place: Place) => T) =>
       Object.fromEntries(places.map((place) => [place, building.use(make(place))])) as Record<Place, T>;
-    this.#netns = of(() => createNetns());
+    this.#netns = of(newNetns);
     this.#route = of((place) => inNetns(this.#netns[place], routeSocket));
     for (const side of ["pod", "dns"] as const) this.#wire(side);
     this.#names = Object.fromEntries(places.map((place) => [place, this.#links(place)])) as Record<

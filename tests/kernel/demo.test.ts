@@ -1,9 +1,10 @@
 /** The demonstration on this very kernel: live as root, a recording for anybody else, and nothing left of it. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Demonstration } from "../../lib/demo/paths.ts";
 import { Scene } from "../../lib/demo/scene.ts";
-import { openFds } from "../open_fds.ts";
+import { netFiles } from "../open_fds.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
 import { sh } from "./tracer.ts";
 
@@ -58,6 +59,10 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("demo (needs root, Linux 5.8)", () 
     expect(stdout).toContain("Seen just now");
   });
 
+  test("a filter is refused", () => {
+    expect(run([], "icmp")).toEqual({ stdout: "", status: 2 });
+  });
+
   test("an interrupt ends it, and nothing is left", async () => {
     const before = network();
     const demo = Bun.spawn(command, { stdout: "pipe", stderr: "pipe" });
@@ -72,6 +77,12 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("demo (needs root, Linux 5.8)", () 
   test.each([
     ["nobody", ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], /lacks CAP_BPF .*root/],
     ["root without CAP_SYS_ADMIN", ["setpriv", "--bounding-set=-sys_admin"], /EPERM/],
+    ["root of another user namespace", ["unshare", "-Ur"], /EPERM/],
+    [
+      "root of one without network namespaces",
+      ["unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"', "sh"],
+      /^Cannot make a network namespace: unshare: ENOSPC; sysctl user\.max_net_namespaces/,
+    ],
     ["root without CAP_NET_ADMIN", ["setpriv", "--bounding-set=-net_admin"], /EPERM/],
   ])("%s sees a recording, and is told why", (_, before, why) => {
     const { stdout, status } = run(before, "--output-json");
@@ -82,15 +93,16 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("demo (needs root, Linux 5.8)", () 
   });
 
   test("a scene: the path is learned by the server, and every file is closed at the end", () => {
-    const before = openFds(), links = sh("ls /sys/class/net");
+    const before = netFiles(), links = readdirSync("/sys/class/net");
     {
       using scene = new Scene();
       expect(scene.answer()).toBe(true);
       scene.setPodMtu(1500);
       expect(scene.answer()).toBe(false);
       expect(() => scene.answer()).toThrow("sendto: EMSGSIZE"); // the node's ICMP has arrived
-      expect(sh("ls /sys/class/net")).toBe(links);
+      expect(readdirSync("/sys/class/net")).toEqual(links);
+      expect(netFiles().length).toBe(before.length + 3 + 3 + 2); // namespaces, netlink, UDP
     }
-    expect(openFds()).toBe(before);
+    expect(netFiles()).toEqual(before);
   });
 });

@@ -12,7 +12,7 @@ import {
   type RouteRequest,
   vethPair,
 } from "../../lib/sys/rtnetlink_message.ts";
-import { openFds } from "../open_fds.ts";
+import { netFiles } from "../open_fds.ts";
 import { isRoot } from "./requires.ts";
 
 const hasTools = Bun.which("ip") !== null && Bun.which("nsenter") !== null;
@@ -61,7 +61,7 @@ test.skipIf(!isRoot || !hasTools)("a network made by netlink (needs root, iprout
 });
 
 test.skipIf(!isRoot)("nothing stays open (needs root)", () => {
-  const before = openFds();
+  const before = netFiles();
   {
     using netns = createNetns();
     using _socket = inNetns(netns, routeSocket);
@@ -71,5 +71,5 @@ test.skipIf(!isRoot)("nothing stays open (needs root)", () => {
       })
     ).toThrow("in vain");
   }
-  expect(openFds()).toEqual(before);
+  expect(netFiles()).toEqual(before);
 });
