@@ -1,4 +1,5 @@
 /** What is made from the option table for other readers: the manual page, shell completions, the README's table. */
+import { examples } from "./examples.ts";
 import { type Completion, type Option, optionList, SECTIONS, type Shell } from "./options.ts";
 
 const shown = optionList.filter(([, option]) => !option.hidden);
@@ -65,14 +66,17 @@ export function manualPage(version: string): string {
     "A boolean takes a value only behind an equals sign:",
     "\\fB\\-\\-output\\-meta=false\\fR.",
     ...sections.flatMap(({ section, rows }) => [`.SH ${section.toUpperCase()}`, ...rows.map(option)]),
+    ".SH EXAMPLES",
+    ...examples.map(([question, command]) => `.TP\n${roff(question)}\n\\fB${roff(command)}\\fR`),
     ".SH EXIT STATUS",
     ".TP",
     "0",
     "The trace was ended by a signal, by \\fB\\-\\-output\\-limit\\-lines\\fR,",
     "or by a reader that went away.",
+    "\\fB\\-\\-doctor\\fR found a backend that works.",
     ".TP",
     "1",
-    "It could not be started, or broke.",
+    "It could not be started, or broke; \\fB\\-\\-doctor\\fR found none.",
     ".TP",
     "2",
     "The command line is wrong.",

@@ -1,10 +1,16 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as documents from "../../lib/cli/documents.ts";
+import { examples } from "../../lib/cli/examples.ts";
+import { parseCommandLine } from "../../lib/cli/parse.ts";
+import { resolvedNames } from "../../lib/pcap_filter/names_files.ts";
+import { compilePacketFilter } from "../../lib/trace/filter.ts";
 import { optionList } from "../../lib/cli/options.ts";
 import { expectGolden } from "../golden.ts";
+
+setDefaultTimeout(60_000); // shells take seconds to start on a busy machine
 
 const visible = optionList.filter(([, option]) => !option.hidden).map(([name]) => name);
 
@@ -149,4 +155,34 @@ test("the README has the tables of the options", () => {
   const rows = (text: string) =>
     text.split("\n").filter((line) => line.startsWith("| `--")).map((line) => line.replace(/\s+/g, " "));
   expect(rows(readme)).toEqual(rows(documents.readmeTables()));
+});
+
+describe("commands of the README", () => {
+  const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
+  const rows = [...readme.matchAll(/^\| (.*?) +\| `(?:sudo )?\.\/(pwru .*?)` +\|$/gm)]
+    .map(([, question = "", command = ""]) => [question, command.replaceAll("\\|", "|")] as const);
+
+  /** The words that a shell gives the program. */
+  const wordsOf = (command: string) => {
+    const { stdout } = Bun.spawnSync([
+      "bash",
+      "-c",
+      `pwru() { printf '%s\\0' "$@" >&3; }; ${command} 3>&1 >/dev/null`,
+    ]);
+    return stdout.toString().split("\0").slice(0, -1);
+  };
+
+  test("there are some, and the manual's are among them", () => {
+    expect(rows.length).toBeGreaterThanOrEqual(examples.length);
+    for (const example of examples) expect(rows).toContainEqual(example);
+  });
+
+  test.each(rows)("%s", async (_, command) => {
+    const words = wordsOf(command.replace(/ \| .*/, "")); // not what it is piped into
+    expect(words.length).toBeGreaterThan(0);
+    const { filter } = parseCommandLine(words);
+    if (filter !== "") {
+      expect(compilePacketFilter(filter, await resolvedNames(filter)).l2?.length).toBeGreaterThan(0);
+    }
+  });
 });
