@@ -1,5 +1,6 @@
 /** What is made from the option table for other readers: the manual page, shell completions, the README's table. */
-import { type Completion, type Option, optionList, SECTIONS } from "./options.ts";
+import { examples } from "./examples.ts";
+import { type Completion, type Option, optionList, SECTIONS, type Shell } from "./options.ts";
 
 const shown = optionList.filter(([, option]) => !option.hidden);
 
@@ -13,9 +14,28 @@ function sentence(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
+/** When the words of the manual page changed last. */
+const PAGE_DATE = "2026-11-22";
+/** Longer source lines are bad style in roff. */
+const LINE_LENGTH = 78;
+
 /** For roff: a backslash, a leading dot or quote, and the minus sign that must not become a hyphen. */
 function roff(text: string): string {
   return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replace(/^([.'])/gm, "\\&$1");
+}
+
+/** Prose in short lines; where they end means nothing to roff, but what they begin with does. */
+function prose(text: string): string {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    const longer = line === "" ? word : `${line} ${word}`;
+    if (line !== "" && roff(longer).length > LINE_LENGTH) {
+      lines.push(line);
+      line = word;
+    } else line = longer;
+  }
+  return roff([...lines, line].join("\n"));
 }
 
 /** pwru(8), as man(7) source. */
@@ -25,13 +45,13 @@ export function manualPage(version: string): string {
       ".TP",
       `${row.short === undefined ? "" : `\\fB\\-${row.short}\\fR, `}\\fB\\-\\-${roff(name)}\\fR` +
       `${row.type === "" ? "" : ` \\fI${roff(row.type)}\\fR`}`,
-      roff(sentence(row.help)),
-      ...(row.detail === undefined ? [] : [roff(row.detail)]),
-      ...(row.since === undefined ? [] : [roff(`Needs ${row.since}.`)]),
-      ...(row.shownDefault === undefined ? [] : [roff(`Default: ${row.shownDefault}.`)]),
+      prose(sentence(row.help)),
+      ...(row.detail === undefined ? [] : [prose(row.detail)]),
+      ...(row.since === undefined ? [] : [prose(`Needs ${row.since}.`)]),
+      ...(row.shownDefault === undefined ? [] : [prose(`Default: ${row.shownDefault}.`)]),
     ].join("\n");
   return [
-    `.TH PWRU 8 "" "pwru ${version}" "System administration"`,
+    `.TH PWRU 8 "${PAGE_DATE}" "pwru ${version}" "System administration"`,
     ".SH NAME",
     "pwru \\- trace packets through the Linux kernel",
     ".SH SYNOPSIS",
@@ -43,15 +63,20 @@ export function manualPage(version: string): string {
     ".BR pcap\\-filter (7).",
     "Options and words of the filter may come in any order;",
     "behind \\fB\\-\\-\\fR there are only words of the filter.",
-    "A boolean takes a value only behind an equals sign: \\fB\\-\\-output\\-meta=false\\fR.",
+    "A boolean takes a value only behind an equals sign:",
+    "\\fB\\-\\-output\\-meta=false\\fR.",
     ...sections.flatMap(({ section, rows }) => [`.SH ${section.toUpperCase()}`, ...rows.map(option)]),
+    ".SH EXAMPLES",
+    ...examples.map(([question, command]) => `.TP\n${roff(question)}\n\\fB${roff(command)}\\fR`),
     ".SH EXIT STATUS",
     ".TP",
     "0",
-    "The trace was ended by a signal, by \\fB\\-\\-output\\-limit\\-lines\\fR, or by a reader that went away.",
+    "The trace was ended by a signal, by \\fB\\-\\-output\\-limit\\-lines\\fR,",
+    "or by a reader that went away.",
+    "\\fB\\-\\-doctor\\fR found a backend that works.",
     ".TP",
     "1",
-    "It could not be started, or broke.",
+    "It could not be started, or broke; \\fB\\-\\-doctor\\fR found none.",
     ".TP",
     "2",
     "The command line is wrong.",
@@ -81,6 +106,13 @@ export function readmeTables(): string {
     ].join("\n")
   ).join("\n");
 }
+
+/** A shell's name -> what `--completions` prints for it. */
+export const completions: Readonly<Record<Shell, () => string>> = {
+  bash: bashCompletion,
+  fish: fishCompletion,
+  zsh: zshCompletion,
+};
 
 /** The shell command that lists what may follow; for bash and fish. */
 const LISTS: Readonly<Record<Exclude<Completion, "file">, string>> = {
@@ -133,9 +165,14 @@ export function zshCompletion(): string {
       : "";
     return `  '--${name}[${quote(row.help)}]${row.type === "" ? "" : `:${quote(row.type)}:${action}`}'`;
   });
-  return ["#compdef pwru", "_arguments \\", ...rows.map((row) => `${row} \\`), "  '*:pcap filter:'", ""].join(
-    "\n",
-  );
+  return [
+    "#compdef pwru",
+    "_arguments \\",
+    ...rows.map((row) => `${row} \\`),
+    // The guard keeps words of the filter from standing in the way of options that are begun.
+    `  '*:pcap filter:_guard "^-*" "pcap filter"'`,
+    "",
+  ].join("\n");
 }
 
 /** For /usr/share/fish/vendor_completions.d/pwru.fish. */

@@ -92,6 +92,10 @@ function wordOf<W extends string>(words: readonly W[]): (text: string) => W {
 const dumpForms = ["", "text", "c", "numbers", "ebpf"] as const;
 export type DumpForm = (typeof dumpForms)[number];
 
+/** Shells with completions; "" is none. */
+const shells = ["bash", "fish", "zsh", ""] as const;
+export type Shell = Exclude<(typeof shells)[number], "">;
+
 function list(parse: (text: string) => string[], about: About<readonly string[]>): Option<readonly string[]> {
   return {
     type: "strings",
@@ -125,8 +129,29 @@ export const options = {
     section: "Probes",
     since: "Linux 5.18 for kprobe-multi",
   }),
+  "completions": choice(shells, "", {
+    help: "print the completions of a shell and exit: bash, fish or zsh",
+    detail:
+      "For bash: source <(pwru --completions bash). For fish: pwru --completions fish | source. For zsh: " +
+      "write them to a file _pwru in a directory of $fpath.",
+    section: "Run",
+  }),
   "debug": flag(false, {
     help: "report every step, and errors in full",
+    section: "Run",
+  }),
+  "demo": flag(false, {
+    help: "show how a packet is lost: build a small network, trace one answer through it twice, and exit",
+    detail:
+      "Three network namespaces are made and removed again; the one you are in is not touched. Where that is " +
+      "not allowed, a recording is shown, and said to be one. With --output-json it is " +
+      "one JSON object; with --debug no step is left out.",
+    section: "Run",
+  }),
+  "doctor": flag(false, {
+    help: "try what this machine lets a trace do, print what works and what would help, and exit",
+    detail: "Every backend is attached to one function or tracepoint and has to see a packet there. With " +
+      "--output-json it is one JSON object. The exit status is 0 when at least one backend works.",
     section: "Run",
   }),
   "dump-filter": {
@@ -198,6 +223,10 @@ export const options = {
     help: "probe the functions of these kernel modules too (comma separated)",
     section: "Probes",
     completion: "module",
+  }),
+  "man": flag(false, {
+    help: "print the manual page and exit: pwru --man | man -l -",
+    section: "Run",
   }),
   "netns-names-max-length": {
     type: "uint8",

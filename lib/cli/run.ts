@@ -19,22 +19,24 @@ import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
 import { writeAll } from "../sys/fd.ts";
 import { releaseMemory } from "../sys/memory.ts";
-import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compileFor, compilePacketFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
+import { completions, manualPage } from "./documents.ts";
+import { demonstrate } from "./demonstrate.ts";
+import { diagnose } from "./diagnose.ts";
 import { dumpText } from "./dump.ts";
 import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
 import { parseCommandLine } from "./parse.ts";
 import { Log } from "./log.ts";
 import { errorText, exitStatusOf, summaryText } from "./report.ts";
-import { requireRights } from "./rights.ts";
+import { raiseLimits, requireRights } from "./rights.ts";
+import { onSignals } from "./signals.ts";
+import { printText, STDOUT } from "./stdout.ts";
 import { findTarget } from "./targets.ts";
 
-/** Where kprobes can only be set through perf, each takes a file. */
-const WANTED_FILES = 65536;
 /** Records between two looks at signals and timers: 2 to 4 ms of work. */
 const BATCH_RECORDS = 8192;
 /** The nap after an empty ring: the first ones short, for a trace that has just begun to speak. */
@@ -54,7 +56,11 @@ export async function run(words: readonly string[], version: string): Promise<nu
     debug = options.debug;
     if (options.help) writeSync(STDOUT, helpText());
     else if (options.version) writeSync(STDOUT, versionText(version));
+    else if (options.man) printText(manualPage(version));
+    else if (options.completions !== "") printText(completions[options.completions]());
     else if (options.dumpFilter !== "") writeAll(STDOUT, await dump(options, filter));
+    else if (options.demo) return await demonstrate(options, filter, names, new Log({ debug }));
+    else if (options.doctor) return await diagnose(options, await sessionOptions(options, filter));
     else await trace(options, filter, new Log({ debug }));
     return 0;
   } catch (error) {
@@ -73,8 +79,7 @@ async function dump({ dumpFilter, dumpLinkType, kernelBtf }: Options, filter: st
 async function trace(options: Options, filter: string, log: Log): Promise<void> {
   const wanted = await sessionOptions(options, filter);
   requireRights();
-  raiseLockedMemory();
-  raiseOpenFiles(WANTED_FILES);
+  raiseLimits();
   const stop = new AbortController();
   using _signals = onSignals((signal) => stop.abort(signal));
   using session = await openSession(wanted);
@@ -183,8 +188,6 @@ function warnOfFailures({ failures }: ProbeBackend, all: boolean, log: Log): voi
   });
 }
 
-const STDOUT = 1;
-
 /** Moves records from the ring to the printer from `start` on, until it is told to stop. */
 class Reading {
   /** resolves when there is nothing more to wait for */
@@ -263,17 +266,6 @@ function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) resolve();
   else signal.addEventListener("abort", () => resolve(), { once: true });
   return promise;
-}
-
-const endingSignals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-
-function onSignals(handler: (signal: string) => void): Disposable {
-  for (const signal of endingSignals) process.on(signal, handler);
-  return {
-    [Symbol.dispose]() {
-      for (const signal of endingSignals) process.off(signal, handler);
-    },
-  };
 }
 
 /** Names of functions, code places and drop reasons. kallsyms is read when the first place is printed. */

@@ -3,7 +3,7 @@
  *
  * Nothing is mounted and no setting of the machine is touched; where tracefs is missing we say what to do.
  */
-import { constants, existsSync, openSync, readFileSync } from "node:fs";
+import { constants, existsSync, openSync, readFileSync, statSync } from "node:fs";
 import { UnsupportedError } from "../errors.ts";
 import { scope } from "../sys/arena.ts";
 import { errnoName } from "../sys/errno.ts";
@@ -33,11 +33,39 @@ export interface ProbeControl extends Disposable {
 /** Files of tracefs that flock(2) is used on; both are there whenever the first is. */
 const lockFiles: Readonly<Record<LockName, string>> = { probes: "kprobe_events", sweeper: "kprobe_profile" };
 
+/** Whether we may not even look: tracefs is mounted for root alone (mode 0700). */
+function isDenied(path: string): boolean {
+  try {
+    statSync(path);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EACCES";
+  }
+}
+
+/** Whether tracefs is mounted where it belongs; `denied`: it is, or debugfs is, but not for us to see. */
+export function tracefsPresence(
+  exists: (path: string) => boolean = existsSync,
+  denied: (path: string) => boolean = isDenied,
+): "mounted" | "absent" | "denied" {
+  const files = mountPoints.map((directory) => `${directory}/trace`);
+  return files.some(exists) ? "mounted" : files.some(denied) ? "denied" : "absent";
+}
+
 /** The directory with `kprobe_events`. */
-export function findTracefs(exists: (path: string) => boolean = existsSync): string {
+export function findTracefs(
+  exists: (path: string) => boolean = existsSync,
+  denied: (path: string) => boolean = isDenied,
+): string {
   const found = mountPoints.find((directory) => exists(`${directory}/kprobe_events`));
   if (found !== undefined) return found;
-  if (mountPoints.some((directory) => exists(`${directory}/trace`))) {
+  const presence = tracefsPresence(exists, denied);
+  if (presence === "denied") {
+    throw new UnsupportedError("Cannot define kprobe events: tracefs is not for this user", {
+      hint: "root is needed",
+    });
+  }
+  if (presence === "mounted") {
     throw new UnsupportedError("Cannot define kprobe events: this kernel is built without them", {
       hint: "CONFIG_KPROBE_EVENTS=y is missing",
     });

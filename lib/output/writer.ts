@@ -96,7 +96,7 @@ export class BatchWriter implements LineSink {
   }
 }
 
-/** Keeps everything; for tests. */
+/** Keeps everything. */
 export class MemorySink implements LineSink {
   #bytes = new Uint8Array(4096);
   view = new DataView(this.#bytes.buffer);

@@ -101,12 +101,22 @@ export function writev(fd: number, segments: readonly (Block | Uint8Array)[]): n
   return syscall("writev", fd, vector.address, segments.length);
 }
 
-const TCGETS = 0x5401;
+const TCGETS = 0x5401, TIOCGWINSZ = 0x5413;
 
 /** Whether `fd` is a terminal. Asking process.stdout would make the shared pipe non-blocking. */
 export function isatty(fd: number): boolean {
   using memory = scope();
   return trySyscall("ioctl", fd, TCGETS, memory.alloc(64).address) === 0;
+}
+
+const winsize = struct("winsize", { ws_row: u16, ws_col: u16, ws_xpixel: u16, ws_ypixel: u16 });
+
+/** Columns of the terminal at `fd`; 80 where it does not say. */
+export function terminalColumns(fd: number): number {
+  using memory = scope();
+  const size = memory.struct(winsize, {});
+  if (trySyscall("ioctl", fd, TIOCGWINSZ, size.address) < 0) return 80;
+  return winsize.decode(size.view, 0).ws_col || 80;
 }
 
 export const LOCK_SH = 1, LOCK_EX = 2, LOCK_NB = 4, LOCK_UN = 8;

@@ -124,20 +124,40 @@ export function linksOf(inode: number, paths: readonly string[]): NetworkLink[] 
     }
     using there = netns;
     if (there.inode !== inode) continue;
-    using home = new Netns(OWN);
-    if (there.inode === home.inode) {
-      using socket = routeSocket();
-      return dumpLinks(socket);
-    }
-    syscall("setns", there.fd, CLONE_NEWNET);
-    let socket;
-    try {
-      socket = routeSocket();
-    } finally {
-      syscall("setns", home.fd, CLONE_NEWNET);
-    }
-    using remote = socket;
-    return dumpLinks(remote);
+    using socket = there.inode === ownNetnsInode() ? routeSocket() : inNetns(there, routeSocket);
+    return dumpLinks(socket);
   }
   return undefined;
+}
+
+/**
+ * Runs `make` with the calling thread in another namespace; for opening sockets, which then stay there.
+ *
+ * @param make must not await
+ * @throws {KernelError} EPERM without CAP_SYS_ADMIN
+ */
+export function inNetns<T>(there: Netns, make: () => T): T {
+  using home = new Netns(OWN);
+  syscall("setns", there.fd, CLONE_NEWNET);
+  try {
+    return make();
+  } finally {
+    syscall("setns", home.fd, CLONE_NEWNET);
+  }
+}
+
+/**
+ * A new, empty namespace without a name. It ends with the last open file or socket that belongs to it, so with
+ * us at the latest, however we end.
+ *
+ * @throws {KernelError} EPERM without CAP_SYS_ADMIN
+ */
+export function createNetns(): Netns {
+  using home = new Netns(OWN);
+  syscall("unshare", CLONE_NEWNET);
+  try {
+    return new Netns(OWN);
+  } finally {
+    syscall("setns", home.fd, CLONE_NEWNET);
+  }
 }

@@ -1,11 +1,13 @@
 /**
  * The network interfaces of a namespace, asked from the kernel: an RTM_GETLINK dump over a netlink socket
- * (rtnetlink(7), include/uapi/linux/rtnetlink.h, if_link.h). Omitted: everything but names.
+ * (rtnetlink(7), include/uapi/linux/rtnetlink.h, if_link.h). Omitted: everything but names. And requests that
+ * change something, one at a time (rtnetlink_message.ts).
  */
-import { s32, struct, u16, u32, u8 } from "../../asm/layout.ts";
+import { struct, u32 } from "../../asm/layout.ts";
 import { scope } from "./arena.ts";
 import { OwnedFd } from "./fd.ts";
 import { kernelError, syscall } from "./ffi.ts";
+import { encodeRequest, ifinfomsg, nlmsghdr, type RouteRequest, rtattr } from "./rtnetlink_message.ts";
 
 const AF_NETLINK = 16, SOCK_RAW = 3, SOCK_CLOEXEC = 0x80000, NETLINK_ROUTE = 0, MSG_DONTWAIT = 0x40;
 const NLMSG_ERROR = 2, NLMSG_DONE = 3, RTM_NEWLINK = 16, RTM_GETLINK = 18;
@@ -14,23 +16,7 @@ const IFLA_IFNAME = 3, IFLA_EXT_MASK = 29, IFLA_PROP_LIST = 52, IFLA_ALT_IFNAME 
 /** Counters make a dump several times as long; nobody here reads them (Linux 4.9; older kernels send them). */
 const RTEXT_FILTER_SKIP_STATS = 8;
 
-const nlmsghdr = struct("nlmsghdr", {
-  nlmsg_len: u32,
-  nlmsg_type: u16,
-  nlmsg_flags: u16,
-  nlmsg_seq: u32,
-  nlmsg_pid: u32,
-});
-const ifinfomsg = struct("ifinfomsg", {
-  ifi_family: u8,
-  __ifi_pad: u8,
-  ifi_type: u16,
-  ifi_index: s32,
-  ifi_flags: u32,
-  ifi_change: u32,
-});
-const rtattr = struct("rtattr", { rta_len: u16, rta_type: u16 });
-const request = struct("getlink_request", {
+const dumpRequest = struct("getlink_request", {
   header: nlmsghdr,
   link: ifinfomsg,
   attribute: rtattr,
@@ -48,6 +34,31 @@ export interface NetworkLink {
 /** A netlink socket; it stays in the namespace that the thread was in when it was made. */
 export function routeSocket(): OwnedFd {
   return new OwnedFd(syscall("socket", AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+}
+
+/** The kernel answers with as much of the request as it got, so with at least its own header and an errno. */
+const ACKNOWLEDGEMENT_BYTES = 4096;
+
+/**
+ * Has the kernel do something, in the namespace of the socket; it is done when this returns.
+ *
+ * @throws {KernelError} it was refused
+ */
+export function request(socket: OwnedFd, wanted: RouteRequest): void {
+  using memory = scope();
+  const question = memory.copy(encodeRequest(wanted, 1));
+  syscall("sendto", socket.fd, question.address, question.bytes.length, 0, 0, 0);
+  const answer = memory.alloc(ACKNOWLEDGEMENT_BYTES);
+  const length = syscall("recvfrom", socket.fd, answer.address, ACKNOWLEDGEMENT_BYTES, MSG_DONTWAIT, 0, 0);
+  const error = parseAcknowledgement(answer.view, length);
+  if (error !== 0) throw kernelError(wanted.call, error);
+}
+
+/** The errno in an answer to a request; 0 is success, EBADMSG an answer that is none. */
+export function parseAcknowledgement(view: DataView, length: number): number {
+  if (length < nlmsghdr.size + 4) return EBADMSG;
+  if (nlmsghdr.decode(view, 0).nlmsg_type !== NLMSG_ERROR) return EBADMSG;
+  return 0 - view.getInt32(nlmsghdr.size, true);
 }
 
 /** Longer than any message the kernel makes of one link; a dump fills it with as many as fit. */
@@ -69,9 +80,9 @@ export function dumpLinks(socket: OwnedFd): NetworkLink[] {
 /** Returns whether the dump was disturbed. */
 function dumpOnce(socket: OwnedFd, sequence: number, into: NetworkLink[]): boolean {
   using memory = scope();
-  const question = memory.struct(request, {
+  const question = memory.struct(dumpRequest, {
     header: {
-      nlmsg_len: request.size,
+      nlmsg_len: dumpRequest.size,
       nlmsg_type: RTM_GETLINK,
       nlmsg_flags: NLM_F_REQUEST | NLM_F_DUMP,
       nlmsg_seq: sequence,
@@ -80,7 +91,7 @@ function dumpOnce(socket: OwnedFd, sequence: number, into: NetworkLink[]): boole
     attribute: { rta_len: rtattr.size + 4, rta_type: IFLA_EXT_MASK },
     mask: RTEXT_FILTER_SKIP_STATS,
   });
-  syscall("sendto", socket.fd, question.address, request.size, 0, 0, 0);
+  syscall("sendto", socket.fd, question.address, dumpRequest.size, 0, 0, 0);
   const answer = memory.alloc(RECEIVE_BYTES);
   let disturbed = false;
   while (true) {

@@ -2,6 +2,7 @@
 
 const numbers = {
   //                  x64  arm64
+  bind: /*         */ [49, 200],
   bpf: /*          */ [321, 280],
   capget: /*       */ [125, 90],
   clock_gettime: /**/ [228, 113],
@@ -22,6 +23,7 @@ const numbers = {
   setsockopt: /*   */ [54, 208],
   socket: /*       */ [41, 198],
   socketpair: /*   */ [53, 199],
+  unshare: /*      */ [272, 97],
   write: /*        */ [1, 64],
   writev: /*       */ [20, 66],
 } as const;

@@ -16,7 +16,7 @@ import { openKprobes } from "../link/kprobe.ts";
 import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
 import { RingBuffer } from "../maps/ring_buffer.ts";
-import { fetchFtraceList } from "../symbols/ftrace.ts";
+import { fetchFtraceList, type FtraceList } from "../symbols/ftrace.ts";
 import type { SymbolTable } from "../symbols/table.ts";
 import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import { readMemoryMap } from "../sys/memory_map.ts";
@@ -114,16 +114,33 @@ export class Session implements Disposable {
   }
 }
 
+/** What every start reads of the kernel; who opens several sessions reads it once. */
+export interface KernelSources {
+  readonly btf: Btf;
+  /** absent: no backend that needs the list will be opened; whoever awaits it hears of what went wrong */
+  readonly ftrace?: Promise<FtraceList | undefined>;
+}
+
+/** @throws {UnsupportedError} there are no types to be had */
+export function readKernel(
+  { backend, kernelBtf }: Pick<SessionOptions, "backend" | "kernelBtf">,
+): KernelSources {
+  const ftrace = backend === "tracepoint" ? undefined : fetchFtraceList();
+  ftrace?.catch(() => {}); // whoever needs the list awaits it and hears of it
+  const btf = loadKernelBtf(kernelBtf === undefined ? {} : { file: kernelBtf });
+  return { btf, ...(ftrace === undefined ? {} : { ftrace }) };
+}
+
 /**
- * Reads the kernel's types, chooses backend and functions, creates the maps. Nothing is attached yet.
+ * Chooses backend and functions, creates the maps. Nothing is attached yet.
  *
  * @throws {UnsupportedError} this kernel, or these rights, allow no backend, or not the one that was asked for
  * @throws {FilterSyntaxError} the expression does not fit this kernel's types
  */
-export async function openSession(options: SessionOptions): Promise<Session> {
-  const ftrace = options.backend === "tracepoint" ? undefined : fetchFtraceList();
-  ftrace?.catch(() => {}); // whoever needs the list awaits it and hears of it
-  const btf = loadKernelBtf(options.kernelBtf === undefined ? {} : { file: options.kernelBtf });
+export async function openSession(
+  options: SessionOptions,
+  { btf, ftrace }: KernelSources = readKernel(options),
+): Promise<Session> {
   const { filter, mark, netns, ifindex, meta, tuple } = options;
   const expression = options.expression === undefined
     ? undefined
@@ -214,7 +231,7 @@ interface Chosen {
 }
 
 /** The order in which backends are tried. */
-const preference: readonly BackendName[] = ["kprobe-multi", "kprobe", "tracepoint"];
+export const preference: readonly BackendName[] = ["kprobe-multi", "kprobe", "tracepoint"];
 
 /** The backend that was asked for, or the first that works. */
 async function choose(

@@ -31,6 +31,11 @@ test.each<[files: string[], found: string]>([
   else expect(find).toThrow(found);
 });
 
+test("tracefs that is root's alone is not taken for one that is missing", () => {
+  const find = () => findTracefs(() => false, (path) => path === "/sys/kernel/tracing/trace");
+  expect(find).toThrow("Cannot define kprobe events: tracefs is not for this user");
+});
+
 test("Livepatched functions are read out of sysfs", () => {
   const tree: Record<string, string[]> = {
     "/sys/kernel/livepatch": ["fix"],

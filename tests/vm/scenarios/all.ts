@@ -1,5 +1,7 @@
 /** Every scenario, in the order a boot runs them: the one with the peer last, since its probes linger. */
 import type { Scenario } from "../scenario.ts";
+import { demo } from "./demo.ts";
+import { doctor } from "./doctor.ts";
 import { encapsulation } from "./encapsulation.ts";
 import { filters } from "./filters.ts";
 import { flood } from "./flood.ts";
@@ -18,6 +20,8 @@ export const scenarios: readonly Scenario[] = [
   flood,
   refusing,
   filters,
+  doctor,
+  demo,
   leftovers,
   startStop,
 ];

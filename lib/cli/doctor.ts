@@ -1,0 +1,76 @@
+/** `--doctor`: the examination as people and programs read it. */
+import { arch, release } from "node:os";
+import type { Examination } from "../doctor/examine.ts";
+import type { Finding } from "../doctor/finding.ts";
+
+/** What the tracer would do here. */
+export function verdictText({ backend, isDefault, probes }: Examination): string {
+  if (backend === undefined) return "Nothing can be traced here as it is";
+  const things = backend === "tracepoint" ? "tracepoints" : "functions";
+  if (isDefault) return `pwru traces here by ${backend}, at ${probes} ${things}`;
+  const why = "what it takes by itself does not work";
+  return `pwru traces here by --backend ${backend}, at ${probes} ${things}: ${why}`;
+}
+
+/** Columns, for whatever is no terminal: name, state, finding; the remedy is a row of its own. */
+export function plainText(examination: Examination): string {
+  const rows = examination.findings.flatMap(({ name, state, found, remedy }) => [
+    [name, state, found],
+    ...(remedy === undefined ? [] : [["", "", `-> ${remedy}`]]),
+  ]);
+  const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
+  const first = width(0), second = width(1);
+  return [
+    ...rows.map(([name = "", state = "", found = ""]) =>
+      `${name.padEnd(first)}  ${state.padEnd(second)}  ${found}`
+    ),
+    "",
+    verdictText(examination),
+    "",
+  ].join("\n");
+}
+
+/** What a row takes beside its texts: four lines and a space on either side of three cells. */
+const FRAME = 10;
+const NARROWEST = 30;
+
+/** A table for a terminal of so many columns: rules only around it and under the head, so that it fits a screen. */
+export async function tableText(examination: Examination, columns: number): Promise<string> {
+  const { default: Table } = await import("cli-table3"); // not before it is needed
+  const head = ["asked", "state", "found, and -> what would help"];
+  const cells = examination.findings.map(({ name, state, found, remedy }: Finding) => [
+    name,
+    state,
+    remedy === undefined ? found : `${found}\n-> ${remedy}`,
+  ]);
+  const width = (column: number) => Math.max(...[head, ...cells].map((row) => row[column]?.length ?? 0));
+  const room = Math.max(NARROWEST, columns - width(0) - width(1) - FRAME);
+  const table = new Table({
+    head,
+    colWidths: [width(0) + 2, width(1) + 2, room + 2],
+    wordWrap: true,
+    style: { head: [], border: [] },
+    chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" },
+  });
+  table.push(...cells);
+  return `${table.toString()}\n\n${verdictText(examination)}\n`;
+}
+
+/** One JSON object, in one line. */
+export function jsonText({ findings, backend, isDefault, probes }: Examination): string {
+  return `${
+    JSON.stringify({
+      kernel: release(),
+      arch: arch(),
+      backend: backend ?? null,
+      is_default: isDefault,
+      probes: probes ?? null,
+      findings: findings.map(({ name, state, found, remedy }) => ({
+        name,
+        state,
+        found,
+        remedy: remedy ?? null,
+      })),
+    })
+  }\n`;
+}

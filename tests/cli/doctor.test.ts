@@ -1,0 +1,73 @@
+/** The examination as it is printed. */
+import { expect, test } from "bun:test";
+import { jsonText, plainText, tableText, verdictText } from "../../lib/cli/doctor.ts";
+import type { Examination } from "../../lib/doctor/examine.ts";
+
+const examination: Examination = {
+  findings: [
+    { name: "lockdown", state: "ok", found: "none" },
+    {
+      name: "function list",
+      state: "unknown",
+      found: "tracefs is not mounted",
+      remedy: "mount -t tracefs tracefs /sys/kernel/tracing",
+    },
+    { name: "tracepoint", state: "ok", found: "attached to consume_skb and saw a packet" },
+  ],
+  backend: "tracepoint",
+  isDefault: true,
+  probes: 29,
+};
+
+test("columns", () => {
+  expect(plainText(examination)).toBe(`\
+lockdown       ok       none
+function list  unknown  tracefs is not mounted
+                        -> mount -t tracefs tracefs /sys/kernel/tracing
+tracepoint     ok       attached to consume_skb and saw a packet
+
+pwru traces here by tracepoint, at 29 tracepoints
+`);
+});
+
+test("a table wraps to the terminal, without colours", async () => {
+  expect(await tableText(examination, 62)).toBe(`\
+┌───────────────┬─────────┬──────────────────────────────────┐
+│ asked         │ state   │ found, and -> what would help    │
+│ lockdown      │ ok      │ none                             │
+│ function list │ unknown │ tracefs is not mounted           │
+│               │         │ -> mount -t tracefs tracefs      │
+│               │         │ /sys/kernel/tracing              │
+│ tracepoint    │ ok      │ attached to consume_skb and saw  │
+│               │         │ a packet                         │
+└───────────────┴─────────┴──────────────────────────────────┘
+
+pwru traces here by tracepoint, at 29 tracepoints
+`);
+});
+
+test("JSON: one line, every field there", () => {
+  const text = jsonText(examination);
+  expect(text.indexOf("\n")).toBe(text.length - 1);
+  const { findings, ...rest } = JSON.parse(text);
+  expect(rest).toEqual({
+    kernel: expect.any(String),
+    arch: process.arch,
+    backend: "tracepoint",
+    is_default: true,
+    probes: 29,
+  });
+  expect(findings[0]).toEqual({ name: "lockdown", state: "ok", found: "none", remedy: null });
+  expect(findings[1].remedy).toBe("mount -t tracefs tracefs /sys/kernel/tracing");
+});
+
+test.each<[Partial<Examination>, string]>([
+  [{ backend: "kprobe-multi", probes: 1612 }, "pwru traces here by kprobe-multi, at 1612 functions"],
+  [
+    { isDefault: false },
+    "pwru traces here by --backend tracepoint, at 29 tracepoints: what it takes by itself does not work",
+  ],
+  [{ backend: undefined, probes: undefined, isDefault: false }, "Nothing can be traced here as it is"],
+])("the verdict of %j", (change, verdict) => {
+  expect(verdictText({ ...examination, ...change })).toBe(verdict);
+});
