@@ -36,7 +36,8 @@ import {
   sub,
 } from "../asm/insn.ts";
 import { type Field, u32, u64 } from "../asm/layout.ts";
-import { HEADER_BYTES, packetEvent, traceCounters } from "./events.ts";
+import { collectAdditions } from "./additions.ts";
+import { HEADER_BYTES, packetEvent, recordLayout, traceCounters } from "./events.ts";
 import { type LoadSkb, packetNamespace, slot, type TraceOptions } from "./frame.ts";
 
 /** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
@@ -63,9 +64,18 @@ export function countUnreadable(options: TraceOptions): Code {
   ];
 }
 
+/** What only the hook knows. Both parts find the context in r1 and may lose r0-r5. */
+export interface HookStores {
+  /** stores address, argument2 and argument3 into the record at r8 */
+  readonly identify: Code;
+  /** stores the address that the traced function returns to there; absent where there is no such thing */
+  readonly caller?: (field: Field) => Code;
+}
+
 /** Counts the match, reserves a record, fills and submits it; a full ring is counted. Ends the program. */
-export function collect(options: TraceOptions, load: LoadSkb, identify: Code, miss: Label): Code {
-  const { maps, meta, tuple } = options, event = packetEvent.fields, counter = traceCounters.fields;
+export function collect(options: TraceOptions, load: LoadSkb, hook: HookStores, miss: Label): Code {
+  const { maps, meta, tuple, additions } = options, event = packetEvent.fields;
+  const counter = traceCounters.fields, layout = recordLayout(additions);
   const full = label("full");
   return [
     counters(options, miss),
@@ -74,7 +84,7 @@ export function collect(options: TraceOptions, load: LoadSkb, identify: Code, mi
     atomicAdd(at(r9, counter.matched), r1),
 
     ldMap(r1, maps.events),
-    mov(r2, packetEvent.size),
+    mov(r2, layout.size),
     mov(r3, 0),
     call("bpf_ringbuf_reserve"), // r0 = record, or NULL when the ring is full
     jeq(r0, 0, full),
@@ -85,7 +95,7 @@ export function collect(options: TraceOptions, load: LoadSkb, identify: Code, mi
     ldx(r1, at(fp, slot.skb, u64)),
     stx(at(r8, event.skb), r1),
     ldx(r1, at(fp, slot.context, u64)),
-    identify,
+    hook.identify,
     call("bpf_get_current_pid_tgid"),
     rsh(r0, 32),
     stx(at(r8, event.pid), r0),
@@ -97,6 +107,7 @@ export function collect(options: TraceOptions, load: LoadSkb, identify: Code, mi
     meta || tuple ? [load(r1, "protocol"), stx(at(r8, event.protocol), r1)] : st(at(r8, event.protocol), 0),
     meta ? collectMeta(options, load) : zeroMeta(),
     tuple ? collectHeaders(load) : st(at(r8, event.headerBytes), 0),
+    collectAdditions(options, layout, hook),
 
     mov(r1, r8),
     mov(r2, BPF_RB_NO_WAKEUP),

@@ -3,7 +3,18 @@
  * Every record that crosses from the kernel to us, declared once: the programs store through
  * `.fields`, the reader decodes with the same offsets.
  */
-import { bytes, type Decoded, type Struct, struct, u16, u32, u64 } from "../asm/layout.ts";
+import {
+  bytes,
+  type Decoded,
+  type Field,
+  s32,
+  type Struct,
+  struct,
+  type Type,
+  u16,
+  u32,
+  u64,
+} from "../asm/layout.ts";
 
 /** Bytes copied from the network header on: the longest IPv4 header with TCP's flags, or IPv6 and 64 more. */
 export const HEADER_BYTES = 104;
@@ -43,6 +54,41 @@ export const packetEvent = struct("packet_event", {
   headers: bytes(HEADER_BYTES),
 });
 export type PacketEvent = Decoded<typeof packetEvent>;
+
+/** Frames of a kernel stack that a record holds: those next to the packet. */
+export const STACK_FRAMES = 50;
+
+/** What options add to each record, behind its packetEvent. */
+export interface Additions {
+  /** who called the traced function; tracepoints cannot tell */
+  readonly caller?: boolean;
+  /** the kernel's stack */
+  readonly stack?: boolean;
+}
+
+export type AdditionName = "caller" | "stack" | "stackBytes";
+
+/** A record: a packetEvent at its start, then what was asked for. */
+export interface RecordLayout {
+  readonly size: number;
+  readonly fields: { readonly [K in AdditionName]?: Field };
+}
+
+/** Without additions a record is a packetEvent and no byte more. */
+export function recordLayout(additions: Additions = {}): RecordLayout {
+  const members: Record<string, Type> = { packet: packetEvent };
+  const add = (name: AdditionName, type: Type) => void (members[name] = type);
+  /** the address that the traced function returns to; 0 unknown */
+  if (additions.caller) add("caller", u64);
+  if (additions.stack) {
+    /** addresses, the innermost first */
+    add("stack", bytes(STACK_FRAMES * 8));
+    /** how many bytes of `stack` are addresses; negative: the kernel could not tell */
+    add("stackBytes", s32);
+  }
+  const { size, fields } = struct("packet_record", members, { packed: true });
+  return { size: Math.ceil(size / 8) * 8, fields };
+}
 
 /** What each CPU counts; user space adds the CPUs up. `matched` = records submitted + `lost`. */
 export const traceCounters: Struct<{ matched: typeof u64; lost: typeof u64; unreadable: typeof u64 }> =

@@ -7,6 +7,7 @@ import { type Code, type KernelTypes, type Label, label } from "../asm/code.ts";
 import { copy, jeq, jne, mov, r1, r6, r7, type Register } from "../asm/insn.ts";
 import type { Field } from "../asm/layout.ts";
 import { ancillaryWords, bitsOf, tagPresence } from "./ancillary.ts";
+import type { Additions } from "./events.ts";
 import type { FilterExpression } from "./expression.ts";
 import type { MemoryMap } from "./fragments.ts";
 import type { TraceMaps } from "./maps.ts";
@@ -39,6 +40,7 @@ export interface TraceOptions {
   readonly meta: boolean;
   /** addresses and ports: copies the packet's headers */
   readonly tuple: boolean;
+  readonly additions?: Additions;
 }
 
 /** The stack, from fp down. */

@@ -207,6 +207,11 @@ export const options = {
     section: "Output",
     parse: (text) => Math.max(10, Number(parseUnsigned(text, 8))),
   } satisfies Option<number> as Option<number>,
+  "output-caller": flag(false, {
+    help: "print who called the function",
+    detail: "Tracepoints cannot tell; --output-stack shows callers there.",
+    section: "Output",
+  }),
   "output-file": optional("string", parsePath, {
     help: "write events to this file, and begin a new one when it has grown too large",
     detail:
@@ -257,6 +262,11 @@ export const options = {
   }),
   "output-netns-names": flag(false, {
     help: "print the name of the network namespace, as ip netns or Docker gave it",
+    section: "Output",
+  }),
+  "output-stack": flag(false, {
+    help:
+      "print the kernel's stack below each event: the function, who called it, and so on, at most 50 of them",
     section: "Output",
   }),
   "output-tcp-flags": flag(false, {

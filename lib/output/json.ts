@@ -10,9 +10,10 @@
  */
 import { packetEvent } from "../../bpf-programs/events.ts";
 import { type Cell, cell, putAddress, putCell, putDecimal, SLACK } from "./bytes.ts";
-import { type CellFormat, EventCells, NOTHING, offsetOf } from "./cells.ts";
+import { type CellFormat, EventCells, NOTHING, offsetOf, placeText } from "./cells.ts";
 import { EventClock } from "./clock.ts";
 import {
+  type CodeSymbol,
   type EventPrinter,
   type InterfaceNames,
   type Names,
@@ -43,6 +44,7 @@ const SADDR_KEY = cell(',"tuple":{"saddr":"'),
   DADDR_KEY = cell('","daddr":"'),
   SPORT_KEY = cell('","sport":');
 const DPORT_KEY = cell(',"dport":'), EMPTY_TUPLE = cell(',"tuple":{}'), CLOSE = cell("}");
+const STACK_KEY = cell(',"stack":['), CLOSE_LIST = cell("]"), COMMA = 0x2c;
 const END = 0x0a7d; // "}\n", little endian
 /** By the flags byte. */
 const FLAGS: readonly Cell[] = Array.from(
@@ -59,6 +61,9 @@ export class JsonPrinter implements EventPrinter {
   readonly #cells: EventCells;
   readonly #clock: EventClock;
   readonly #tuple = new Tuple();
+  readonly #caller: number | undefined;
+  readonly #stack: { readonly at: number; readonly bytes: number } | undefined;
+  readonly #frames: Cell[] = [];
 
   constructor(
     sink: LineSink,
@@ -73,6 +78,9 @@ export class JsonPrinter implements EventPrinter {
     this.#opening = OPENING(tracepoints ? "tracepoint" : "kprobe");
     this.#cells = new EventCells(jsonCells, { names, interfaces, netnsNames, tracepoints });
     this.#clock = new EventClock(bootOffsetNs);
+    const { caller, stack, stackBytes } = options.record?.fields ?? {};
+    this.#caller = caller?.offset;
+    this.#stack = stack && stackBytes && { at: stack.offset, bytes: stackBytes.offset };
   }
 
   /** JSON lines have none. */
@@ -85,9 +93,11 @@ export class JsonPrinter implements EventPrinter {
     const netns = cells.netns(view.getInt32(offset + NETNS, true));
     const netnsName = options.outputNetnsNames ? cells.netnsName(netns) : NOTHING;
     const iface = options.outputMeta ? cells.iface(netns, view.getUint32(offset + IFINDEX, true)) : NOTHING;
-    const names = func.length + place.length + process.length + netnsName.length + iface.length;
+    const caller = this.#caller === undefined ? NOTHING : cells.caller(view, offset + this.#caller);
+    const names = func.length + caller.length + place.length + process.length + netnsName.length +
+      iface.length;
 
-    let to = sink.room(FIXED_BYTES + names + SLACK);
+    let to = sink.room(FIXED_BYTES + names + this.#readStack(view, offset) + SLACK);
     const out = sink.view;
     const skbLow = view.getInt32(offset + SKB, true), skbHigh = view.getInt32(offset + SKB + 4, true);
     to = putCell(out, to, this.#opening);
@@ -96,6 +106,7 @@ export class JsonPrinter implements EventPrinter {
     to = putDecimal(out, to, view.getUint32(offset + CPU, true));
     to = putCell(out, to, process);
     to = putCell(out, to, func);
+    to = putCell(out, to, caller);
     to = putCell(out, to, place);
     if (options.timestamp !== "none") {
       this.#clock.read(
@@ -120,9 +131,27 @@ export class JsonPrinter implements EventPrinter {
       decodeTuple(view, offset + HEADERS, bytes < HEADER_ROOM ? bytes : HEADER_ROOM, protocol, this.#tuple);
       to = putTupleObject(out, to, view, this.#tuple, options.outputTcpFlags);
     }
+    if (this.#stack !== undefined) {
+      to = putCell(out, to, STACK_KEY);
+      for (let i = 0; i < this.#frames.length; i++) {
+        if (i > 0) out.setUint8(to++, COMMA);
+        to = putCell(out, to, this.#frames[i]!);
+      }
+      to = putCell(out, to, CLOSE_LIST);
+    }
     out.setUint16(to, END, true);
     sink.commit(to + 2);
     this.printed++;
+  }
+
+  /** The record's stack into `#frames`. Returns the bytes it takes, commas included. */
+  #readStack(view: DataView, offset: number): number {
+    if (this.#stack === undefined) return 0;
+    const { at, bytes } = this.#stack, frames = this.#frames;
+    this.#cells.stack(view, offset + at, view.getInt32(offset + bytes, true) >> 3, frames);
+    let length = 0;
+    for (const frame of frames) length += 1 + frame.length;
+    return length;
   }
 
   #putTime(out: DataView, to: number, skbHigh: number, skbLow: number): number {
@@ -163,16 +192,20 @@ const jsonCells: CellFormat = {
     const reason = drop.name === undefined ? "null" : quoted(drop.name);
     return cell(`,"func":${quoted(func)},"reason":${reason},"reason_code":${drop.code}`);
   },
-  place(address, name) {
-    const location = address === 0n ? "null" : quoted(name ?? `0x${address.toString(16)}`);
-    return cell(`,"location":${location}`);
-  },
+  place: (address, symbol) =>
+    cell(`,"location":${address === 0n ? "null" : quoted(codeText(address, symbol))}`),
+  caller: (_, symbol) => cell(`,"caller_func":${symbol === undefined ? "null" : quoted(symbol.name)}`),
+  frame: (address, symbol) => cell(quoted(codeText(address, symbol))),
   process: (comm, pid) => cell(`,"process":${quoted(`${comm}:${pid}`)}`),
   netns: (inode) => cell(`,"netns":${inode}`),
   netnsName: (name) => cell(`,"netns_name":${name === undefined ? "null" : quoted(name)}`),
   iface: (name, ifindex) =>
     cell(`,"iface":${quoted(name === undefined ? `${ifindex}` : `${name}:${ifindex}`)}`),
 };
+
+function codeText(address: bigint, symbol: CodeSymbol | undefined): string {
+  return symbol === undefined ? `0x${address.toString(16)}` : placeText(symbol);
+}
 
 /** A JSON string in ASCII. */
 function quoted(text: string): string {

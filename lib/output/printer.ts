@@ -1,5 +1,7 @@
 /** What every output format is made of: what it is told, whom it asks for names, what it does. */
 
+import type { RecordLayout } from "../../bpf-programs/events.ts";
+
 /** One printer per trace. */
 export interface EventPrinter {
   /** events printed; a header is none */
@@ -7,7 +9,7 @@ export interface EventPrinter {
   /** What precedes the first event, in formats that have such a thing. */
   header(): void;
   /**
-   * Prints the record of `packetEvent.size` bytes at `offset`. Nothing of it is kept.
+   * Prints the record at `offset`: a packetEvent, and what `PrintOptions.record` has behind it. Nothing is kept.
    *
    * @throws {KernelError} the sink could not write
    */
@@ -25,6 +27,8 @@ export interface PrintOptions {
   readonly timestamp: "none" | "current" | "relative" | "absolute";
   /** the probes are tracepoints: kfree_skb has its reason and place in other arguments */
   readonly tracepoints: boolean;
+  /** what the records hold beyond a packetEvent, all of which is printed; absent: nothing */
+  readonly record?: RecordLayout;
   /** CLOCK_REALTIME - CLOCK_MONOTONIC in ns, measured once; for "absolute" */
   readonly bootOffsetNs: bigint;
 }
@@ -33,10 +37,18 @@ export interface PrintOptions {
 export interface Names {
   /** the function, with `[module]`, or tracepoint that `packetEvent.address` stands for */
   probe(address: bigint): string | undefined;
-  /** `symbol+0xoff`, with `[module]`: the code at `address` */
-  place(address: bigint): string | undefined;
+  /** the function that holds the code at `address` */
+  symbol(address: bigint): CodeSymbol | undefined;
   /** enum skb_drop_reason and its like in modules; empty on kernels without drop reasons */
   readonly dropReasons: ReadonlyMap<number, string>;
+}
+
+/** A place in a function. */
+export interface CodeSymbol {
+  /** with `[module]` */
+  readonly name: string;
+  /** bytes behind the function's start */
+  readonly offset: number;
 }
 
 /** Names of network interfaces, which come and go. */

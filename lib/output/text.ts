@@ -6,6 +6,7 @@
  */
 import { packetEvent } from "../../bpf-programs/events.ts";
 import {
+  type Cell,
   cell,
   centre,
   printable,
@@ -19,7 +20,7 @@ import {
   SLACK,
   tail,
 } from "./bytes.ts";
-import { type CellFormat, EventCells, NOTHING, offsetOf } from "./cells.ts";
+import { type CellFormat, EventCells, NOTHING, offsetOf, placeText } from "./cells.ts";
 import { EventClock } from "./clock.ts";
 import {
   type EventPrinter,
@@ -35,7 +36,7 @@ import type { LineSink } from "./writer.ts";
 const SKB_WIDTH = 18, CPU_WIDTH = 3, PROCESS_WIDTH = 16, TIME_WIDTH = 23, TIMESTAMP_WIDTH = 16;
 const NETNS_WIDTH = 10, MARK_WIDTH = 8, IFACE_WIDTH = 16, MTU_WIDTH = 5, LEN_WIDTH = 5;
 
-/** All columns but netns name, tuple, function and place, at their widest (a timestamp of 20 digits). */
+/** All columns but netns name, tuple and those behind it, at their widest (a timestamp of 20 digits). */
 const FIXED_BYTES = 192;
 const NEWLINE = 0x0a, HEX_PREFIX = 0x7830; // "0x", little endian
 
@@ -53,7 +54,11 @@ export class TextPrinter implements EventPrinter {
   readonly #cells: EventCells;
   readonly #clock: EventClock;
   readonly #tuple = new Tuple();
+  readonly #caller: number | undefined;
+  readonly #stack: { readonly at: number; readonly bytes: number } | undefined;
+  readonly #frames: Cell[] = [];
   #longestTuple = 0;
+  #longestFunc = 0;
 
   constructor(
     sink: LineSink,
@@ -72,6 +77,9 @@ export class TextPrinter implements EventPrinter {
       tracepoints,
     });
     this.#clock = new EventClock(bootOffsetNs);
+    const { caller, stack, stackBytes } = options.record?.fields ?? {};
+    this.#caller = caller?.offset;
+    this.#stack = stack && stackBytes && { at: stack.offset, bytes: stackBytes.offset };
   }
 
   /** The line of column names. */
@@ -89,6 +97,7 @@ export class TextPrinter implements EventPrinter {
       outputNetnsNames ? centre("NETNS NAME", netnsNamesMaxLength) : "",
       outputTuple ? " TUPLE" : "",
       " FUNC",
+      this.#caller === undefined ? "" : " CALLER",
     ];
     const line = cell(columns.join(""));
     const start = this.#sink.room(line.length + 1 + SLACK);
@@ -103,7 +112,10 @@ export class TextPrinter implements EventPrinter {
     const func = cells.func(probe, view, offset), place = cells.place(probe, view, offset);
     const netns = cells.netns(view.getInt32(offset + NETNS, true));
     const netnsName = options.outputNetnsNames ? cells.netnsName(netns) : NOTHING;
-    let to = sink.room(FIXED_BYTES + TUPLE_BYTES + netnsName.length + func.length + place.length + SLACK);
+    const caller = this.#caller === undefined ? NOTHING : cells.caller(view, offset + this.#caller);
+    if (func.length > this.#longestFunc) this.#longestFunc = func.length;
+    const names = netnsName.length + this.#longestFunc + place.length + caller.length;
+    let to = sink.room(FIXED_BYTES + TUPLE_BYTES + names + this.#readStack(view, offset) + SLACK);
     const out = sink.view;
     const times = options.timestamp !== "none";
     if (times) {
@@ -163,14 +175,33 @@ export class TextPrinter implements EventPrinter {
       else to = putSpaces(out, to, from + this.#longestTuple);
     }
     to = putSpace(out, to);
+    end = to + this.#longestFunc;
     to = putCell(out, to, func);
+    if (this.#caller !== undefined) {
+      to = putSpace(out, putSpaces(out, to, end));
+      to = putCell(out, to, caller);
+    }
     if (place.length > 0) {
       to = putSpace(out, to);
       to = putCell(out, to, place);
     }
+    for (const frame of this.#frames) {
+      out.setUint8(to, NEWLINE);
+      to = putCell(out, to + 1, frame);
+    }
     out.setUint8(to, NEWLINE);
     sink.commit(to + 1);
     this.printed++;
+  }
+
+  /** The record's stack into `#frames`. Returns the bytes it takes, a line for each function. */
+  #readStack(view: DataView, offset: number): number {
+    if (this.#stack === undefined) return 0;
+    const { at, bytes } = this.#stack, frames = this.#frames;
+    this.#cells.stack(view, offset + at, view.getInt32(offset + bytes, true) >> 3, frames);
+    let length = 0;
+    for (const frame of frames) length += 1 + frame.length;
+    return length;
   }
 }
 
@@ -182,7 +213,9 @@ function textCells(netnsNameWidth: number): CellFormat {
       if (drop === undefined) return cell(name);
       return cell(drop.name === undefined ? `${name} (${drop.code})` : `${name}(${drop.name})`);
     },
-    place: (_, name) => name === undefined ? NOTHING : cell(name),
+    place: (_, symbol) => symbol === undefined ? NOTHING : cell(placeText(symbol)),
+    caller: (address, symbol) => cell(symbol?.name ?? `0x${address.toString(16)}`),
+    frame: (address, symbol) => cell(symbol?.name ?? `0x${address.toString(16)}`),
     process: (comm, pid) => padded(tail(`${printable(comm)}:${pid}`, PROCESS_WIDTH), PROCESS_WIDTH),
     netns: (inode) => padded(`${inode}`, NETNS_WIDTH),
     netnsName: (name = "") => cell(centre(printable(name).slice(0, netnsNameWidth), netnsNameWidth)),

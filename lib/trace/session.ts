@@ -2,7 +2,7 @@
  * One run of the tracer, from options to a stream of records: the kernel's types, the programs, the probes,
  * the ring buffer, the counters. It prints nothing and knows no command line.
  */
-import { traceCounters } from "../../bpf-programs/events.ts";
+import { type Additions, type RecordLayout, recordLayout, traceCounters } from "../../bpf-programs/events.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
@@ -48,6 +48,10 @@ export interface SessionOptions {
   readonly expression?: string;
   readonly meta: boolean;
   readonly tuple: boolean;
+  /** who called the function; tracepoints cannot tell */
+  readonly caller: boolean;
+  /** the kernel's stack */
+  readonly stack: boolean;
 }
 
 /** What the programs counted on all CPUs. */
@@ -83,6 +87,11 @@ export class Session implements Disposable {
     this.#ring = RingBuffer.open(maps.get(trace.maps.events));
     this.#view = new DataView(this.#ring.bytes.buffer, this.#ring.bytes.byteOffset);
     this.backend = backend;
+  }
+
+  /** What the records hold. */
+  get record(): RecordLayout {
+    return recordLayout(this.#trace.additions);
   }
 
   /** Hands over committed records, at most `limit`; returns how many there were. */
@@ -136,6 +145,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     maps: traceMaps(options.ringBytes),
     meta,
     tuple,
+    additions: additionsOf(options),
     ...(filter === undefined ? {} : { filter }),
     ...(mark === undefined ? {} : { mark }),
     ...(netns === undefined ? {} : { netns }),
@@ -183,6 +193,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
     // deno-lint-ignore require-await
     async tracepoint() {
+      if (options.caller) {
+        throw new UnsupportedError("Cannot tell the caller of a tracepoint: only kprobes can", {
+          hint: "leave out --output-caller, or take --output-stack, which shows callers too",
+        });
+      }
       const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
       const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
       if (hooks.length > 0) return new TracepointBackend(hooks, trace, load);
@@ -200,6 +215,10 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     maps[Symbol.dispose]();
     throw error;
   }
+}
+
+function additionsOf({ caller, stack }: SessionOptions): Additions {
+  return { caller, stack };
 }
 
 function moduleTypes(kernel: Btf, modules: SessionOptions["modules"]): Btf[] {

@@ -7,6 +7,7 @@ import { disassemble, referenceNames } from "../../asm/disasm.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
+import { recordLayout } from "../../bpf-programs/events.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
 import * as programs from "../../bpf-programs/trace.ts";
 import { compileFilter, skb } from "../../lib/expr/compile.ts";
@@ -93,6 +94,14 @@ test.each<[name: string, spec: ProgramSpec]>([
     programs.kprobeMultiProgram(options("struct", { expression }), context, 1),
   ],
   ["multi_void_cast_expression", programs.kprobeMultiProgram(options("void", { expression }), context, 1)],
+  [
+    "kprobe_bulk_additions",
+    programs.kprobeProgram(options("none", { additions: { caller: true, stack: true } }), context, 1),
+  ],
+  [
+    "kprobe_arm64_caller",
+    programs.kprobeProgram(options("none", { additions: { caller: true } }), probeContext("arm64"), 1),
+  ],
   ["tracepoint", programs.tracepointProgram(options("void", { meta: true, tuple: true }), kfreeSkb)],
 ])("%s", (name, spec) => {
   expectGolden(`programs/${name}.txt`, listing(spec));
@@ -117,6 +126,8 @@ test("An option that is off leaves no code behind", () => {
       { expression },
       { meta: true },
       { tuple: true },
+      { additions: { caller: true } },
+      { additions: { stack: true } },
     ]
   ) {
     expect(size(extra)).toBeGreaterThan(bare);
@@ -130,6 +141,20 @@ test("Members of the sk_buff that do not fit the copy are read on their own", ()
   );
   // the copy, words[3] (from 8 to 224 would be too much), and the headers
   expect(listed.match(/call bpf_probe_read_kernel/g)?.length).toBe(3);
+});
+
+test("A tracepoint knows no caller", () => {
+  expect(() => programs.tracepointProgram(options("void", { additions: { caller: true } }), kfreeSkb))
+    .toThrow(
+      "This hook does not know who called",
+    );
+});
+
+test("A record has no byte that nobody asked for", () => {
+  const sizes = [{}, { caller: true }, { stack: true }, { caller: true, stack: true }].map((additions) =>
+    recordLayout(additions).size
+  );
+  expect(sizes).toEqual([192, 200, 600, 608]);
 });
 
 test("Registers of an unknown architecture are refused", () => {

@@ -75,6 +75,20 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("JSON lines (needs root, Linux 5.8)
     expect(events.some(({ time }) => (time as number) > 0)).toBe(true);
   });
 
+  test("the stack of a drop ends where the system call began", async () => {
+    const events = await eventsOf(
+      ["--output-stack", "--filter-func", "kfree_skb", "udp and dst port 4082"],
+      () => void sh("echo hello > /dev/udp/127.0.0.1/4082"),
+    );
+    expect(events).toHaveLength(1);
+    const stack = events[0]?.["stack"] as string[];
+    expect(stack.every((place) => /^[a-z_A-Z0-9.]+(\[\w+\])?\+0x[0-9a-f]+$/.test(place))).toBe(true);
+    // the tracepoint's own place for it is the return address of the function that it is in
+    const functions = stack.map((place) => place.split("+")[0]);
+    expect(functions).toContain((events[0]?.["location"] as string).split("+")[0]);
+    expect(functions.at(-1)).toMatch(/^entry_|^el0/);
+  });
+
   test("names that would break a line: of a process, an interface and a namespace", async () => {
     const netns = 'pwru-"\\j', iface = 'e"\\\x01\u00fc';
     // A comm is bytes: here a quote, a carriage return, an escape and half a character.

@@ -45,6 +45,7 @@ const filters = [
 const shapes: [name: string, options: Partial<TraceOptions>][] = [
   ["nothing but the packet", { meta: false, tuple: false }],
   ["all columns", { meta: true, tuple: true }],
+  ["all additions", { meta: true, tuple: true, additions: { caller: true, stack: true } }],
   [
     "every filter, fragments read",
     {
@@ -85,7 +86,10 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             programs.kprobeProgram(options, context, 5),
             programs.kprobePositionsProgram(options, context),
             programs.kprobeMultiProgram(options, context, 3),
-            programs.tracepointProgram(options, first as programs.TracepointHook),
+            programs.tracepointProgram(
+              { ...options, additions: { ...options.additions, caller: false } },
+              first as programs.TracepointHook,
+            ),
           ];
           for (const spec of specs) {
             using program = loadProgram(spec, { maps });

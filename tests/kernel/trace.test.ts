@@ -75,6 +75,29 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     );
   });
 
+  test("--output-stack: the functions down to the system call that sent it", async () => {
+    const { lines, status } = await traceWhile(
+      [
+        "--backend",
+        "tracepoint",
+        "--output-stack",
+        "--filter-func",
+        "net_dev_queue|kfree_skb",
+        "udp and dst port 4090",
+      ],
+      () => void sh("echo hello > /dev/udp/127.0.0.1/4090"),
+    );
+    expect(status).toBe(0);
+    const [sent, dropped] = lines;
+    expect(lines.map(({ func }) => func)).toEqual(["net_dev_queue", "kfree_skb"]);
+    expect(sent?.below[0]).toBe("__dev_queue_xmit");
+    const path = ["ip_output", "udp_sendmsg", "ksys_write"].map((name) => sent?.below.indexOf(name) ?? -1);
+    expect(path.toSorted((a, b) => a - b)).toEqual(path);
+    expect(path[0]).toBeGreaterThan(0);
+    expect(dropped?.below[0]).toMatch(/skb_reason_drop|kfree_skb/);
+    expect(dropped?.below[1]).toMatch(/^_*udp/);
+  });
+
   test("--filter-func chooses among tracepoints", async () => {
     const { lines, stderr } = await traceWhile(
       ["--backend", "tracepoint", "--filter-func", "net_dev_.*", "icmp"],
@@ -284,6 +307,12 @@ describe.skipIf(!isRoot)("refusals (as root)", () => {
       ["--kernel-btf", "/no/such"],
       2,
       'error: Cannot read "/no/such": ENOENT\n  hint      pwru --help lists the options\n',
+    ],
+    [
+      ["--backend", "tracepoint", "--output-caller"],
+      1,
+      "error: Cannot tell the caller of a tracepoint: only kprobes can\n" +
+      "  hint      leave out --output-caller, or take --output-stack, which shows callers too\n",
     ],
     [
       ["--kernel-btf", "/etc/passwd"],

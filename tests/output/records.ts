@@ -1,5 +1,11 @@
 /** Records as the kernel would write them, for tests of what is printed. */
-import { HEADER_BYTES, type PacketEvent, packetEvent } from "../../bpf-programs/events.ts";
+import {
+  HEADER_BYTES,
+  type PacketEvent,
+  packetEvent,
+  type RecordLayout,
+  recordLayout,
+} from "../../bpf-programs/events.ts";
 
 /** "45 00 003c" -> bytes; spaces are free. */
 export function fromHex(hex: string): Uint8Array {
@@ -13,13 +19,30 @@ export const TCP_IPV4 =
 export interface RecordValues extends Partial<Omit<PacketEvent, "comm" | "headers">> {
   comm?: string;
   headers?: string;
+  /** the additions; only those that the layout has are written */
+  caller?: bigint;
+  stack?: bigint[];
+  /** as many as `stack` has, unless given */
+  stackBytes?: number;
 }
 
 /** One record; what is not given is that of the first example line, on eth0 in the first namespace. */
 export function record(
-  { comm = "/usr/bin/curl", headers = TCP_IPV4, ...values }: RecordValues = {},
+  {
+    comm = "/usr/bin/curl",
+    headers = TCP_IPV4,
+    caller = 0n,
+    stack = [],
+    stackBytes = stack.length * 8,
+    ...values
+  }: RecordValues = {},
+  { size, fields }: RecordLayout = recordLayout(),
 ): DataView {
-  const view = new DataView(new ArrayBuffer(packetEvent.size));
+  const view = new DataView(new ArrayBuffer(size));
+  fields.caller?.type.encode(view, fields.caller.offset, caller);
+  fields.stackBytes?.type.encode(view, fields.stackBytes.offset, stackBytes);
+  const frames = fields.stack?.offset;
+  if (frames !== undefined) stack.forEach((address, i) => view.setBigUint64(frames + i * 8, address, true));
   const bytes = fromHex(headers), name = new TextEncoder().encode(comm);
   const padded = new Uint8Array(HEADER_BYTES), commBytes = new Uint8Array(16);
   padded.set(bytes);

@@ -15,6 +15,7 @@ const validate = new Ajv2020({ strict: true, strictTypes: false, allErrors: true
 
 /** Fields that the schema does not describe. Readers must put up with them, we must not print them. */
 function undescribed(value: object, { properties = {} }: Partial<Properties>): string[] {
+  if (Array.isArray(value)) return []; // of plain values
   return Object.entries(value).flatMap(([name, field]) => {
     const known = properties[name];
     if (known === undefined) return [name];

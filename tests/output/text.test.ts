@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { recordLayout } from "../../bpf-programs/events.ts";
 import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
 import { TextPrinter } from "../../lib/output/text.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
@@ -15,7 +16,10 @@ const names: Names = {
       [1n, "kfree_skb"],
       [2n, "netif_receive_skb"],
     ]).get(address),
-  place: (address) => address === 0xffffffff81234567n ? "tcp_v4_rcv+0x1a" : undefined,
+  symbol: (address) =>
+    address >= 0xffffffff81234567n - 0x1an && address < 0xffffffff81234700n
+      ? { name: "tcp_v4_rcv", offset: Number(address - 0xffffffff81234567n) + 0x1a }
+      : undefined,
   dropReasons: new Map([
     [0, "SKB_NOT_DROPPED_YET"],
     [8, "SKB_DROP_REASON_NETFILTER_DROP"],
@@ -56,7 +60,7 @@ function printed(records: RecordValues[], setting: Setting = {}): string[] {
     setting.netnsNames,
   );
   printer.header();
-  for (const values of records) printer.print(record(values), 0);
+  for (const values of records) printer.print(record(values, options.record), 0);
   expect(printer.printed).toBe(records.length);
   return sink.take().trimEnd().split("\n");
 }
@@ -93,6 +97,57 @@ describe("pwru's lines", () => {
       "0xffff8880052a4e00 1   ~/bin/curl:12345 1830             ip_output",
       "0xffff8880052a4e00 1   ~/bin/curl:12345 -1830            ip_output",
     ]);
+  });
+
+  test("--output-caller: behind the longest function so far", () => {
+    const options = { outputMeta: false, outputTuple: false, record: recordLayout({ caller: true }) };
+    const caller = 0xffffffff81234567n;
+    const records = [{ caller }, { caller, address: 0xffffffff81000010n, argument3: 8n }, { caller }, {
+      caller: 0n,
+    }];
+    expect(printed(records, { options })).toEqual([
+      "SKB                CPU PROCESS          FUNC CALLER",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output tcp_v4_rcv",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 sk_skb_reason_drop(SKB_DROP_REASON_NETFILTER_DROP) tcp_v4_rcv",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output                                          tcp_v4_rcv",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output                                          0x0",
+    ]);
+  });
+
+  test("--output-stack: a function a line, none where the kernel could not tell", () => {
+    const options = { outputMeta: false, outputTuple: false, record: recordLayout({ stack: true }) };
+    const stack = [0xffffffff8123454dn, 0xffffffff81234567n, 0x1000n];
+    expect(printed([{ stack }, {}, { stack, stackBytes: -14 }], { options })).toEqual([
+      "SKB                CPU PROCESS          FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+      "tcp_v4_rcv",
+      "tcp_v4_rcv",
+      "0x1000",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+    ]);
+  });
+
+  test("--output-stack at a tracepoint begins with the function that passes it", () => {
+    const options = {
+      outputMeta: false,
+      outputTuple: false,
+      tracepoints: true,
+      record: recordLayout({ stack: true }),
+    };
+    const functions = [
+      "bpf_prog_0123456789abcdef_tp_kfree_skb[bpf]",
+      "bpf_trace_run4",
+      "__traceiter_kfree_skb",
+      "icmp_rcv",
+    ];
+    const symbol = (address: bigint) => {
+      const name = functions[Number(address >> 8n)];
+      return name === undefined ? undefined : { name, offset: Number(address & 0xffn) };
+    };
+    const stack = [0x10n, 0x110n, 0x210n, 0x310n, 0x910n];
+    const lines = printed([{ stack, address: 1n }], { options, names: { symbol } });
+    expect(lines.slice(2)).toEqual(["icmp_rcv", "0x910"]);
   });
 
   test("--output-netns-names", () => {
