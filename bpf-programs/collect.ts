@@ -38,7 +38,7 @@ import {
 import { type Field, u32, u64 } from "../asm/layout.ts";
 import { collectAdditions } from "./additions.ts";
 import { HEADER_BYTES, packetEvent, recordLayout, traceCounters } from "./events.ts";
-import { type LoadSkb, packetNamespace, slot, type TraceOptions } from "./frame.ts";
+import { type LoadSkb, packetNamespace, type SkbView, slot, type TraceOptions } from "./frame.ts";
 
 /** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
 const BPF_RB_NO_WAKEUP = 1;
@@ -73,7 +73,8 @@ export interface HookStores {
 }
 
 /** Counts the match, reserves a record, fills and submits it; a full ring is counted. Ends the program. */
-export function collect(options: TraceOptions, load: LoadSkb, hook: HookStores, miss: Label): Code {
+export function collect(options: TraceOptions, view: SkbView, hook: HookStores, miss: Label): Code {
+  const { load } = view;
   const { maps, meta, tuple, additions } = options, event = packetEvent.fields;
   const counter = traceCounters.fields, layout = recordLayout(additions);
   const full = label("full");
@@ -107,7 +108,7 @@ export function collect(options: TraceOptions, load: LoadSkb, hook: HookStores, 
     meta || tuple ? [load(r1, "protocol"), stx(at(r8, event.protocol), r1)] : st(at(r8, event.protocol), 0),
     meta ? collectMeta(options, load) : zeroMeta(),
     tuple ? collectHeaders(load) : st(at(r8, event.headerBytes), 0),
-    collectAdditions(options, layout, hook),
+    collectAdditions(options, layout, view, hook),
 
     mov(r1, r8),
     mov(r2, BPF_RB_NO_WAKEUP),

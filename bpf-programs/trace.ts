@@ -198,7 +198,7 @@ function storeCaller({ returnAddress }: ProbeContext): (field: Field) => Code {
 /** The whole program around a hook's parts. */
 function trace(options: TraceOptions, { prologue, ...stores }: Hook): Code {
   const miss = label("miss"), unreadable = label("unreadable");
-  const { fields, skb, load } = skbView(options, miss);
+  const view = skbView(options, miss), { skb, load } = view;
   const code = withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
@@ -209,9 +209,9 @@ function trace(options: TraceOptions, { prologue, ...stores }: Hook): Code {
     matchesMark(options, load, miss),
     matchesFilter(options, load, miss, unreadable),
     matchesDevice(options, load, miss),
-    matchesExpression(options, skb, fields, miss),
+    matchesExpression(options, view, miss),
 
-    collect(options, load, stores, miss),
+    collect(options, view, stores, miss),
     miss,
     ret(0),
     unreadable,

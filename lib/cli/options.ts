@@ -5,6 +5,7 @@
 import {
   parseBoolean,
   parseExpression,
+  parseExpressions,
   parseInterfaceName,
   parseMark,
   parseModules,
@@ -262,6 +263,30 @@ export const options = {
   }),
   "output-netns-names": flag(false, {
     help: "print the name of the network namespace, as ip netns or Docker gave it",
+    section: "Output",
+  }),
+  "output-skb": flag(false, {
+    help: "print the whole struct sk_buff below each event: all members that are not zero",
+    detail: "Text is that of the kernel's bpf_snprintf_btf, with pointers as they are.",
+    section: "Output",
+  }),
+  "output-skb-cb": flag(false, {
+    help: "print the packet's control block as BPF programs see it: five words of __sk_buff.cb",
+    section: "Output",
+  }),
+  "output-skb-metadata": {
+    type: "strings",
+    default: [],
+    help: "print the value of this C expression: skb->dev->mtu; may be repeated, or a list with commas",
+    detail:
+      "Expressions are those of --filter-skb-expr, at most 32. The value follows the name of its last " +
+      "member (mtu=1500); it is - where a pointer on the way is NULL.",
+    section: "Output",
+    parse: parseExpressions,
+  } satisfies Option<readonly string[]> as Option<readonly string[]>,
+  "output-skb-shared-info": flag(false, {
+    help: "print struct skb_shared_info below each event, likewise",
+    detail: "It holds the page fragments and what segmentation offload needs.",
     section: "Output",
   }),
   "output-stack": flag(false, {

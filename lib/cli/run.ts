@@ -91,7 +91,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   const printer = makePrinter(output.writer, {
     ...options,
     tracepoints: backend.name === "tracepoint",
-    record: session.record,
+    ...session.contents,
     bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
   }, { names: names(session, options.outputCaller || options.outputStack), interfaces, netnsNames });
   const reading = new Reading(session, printer, output.writer, options.outputLimitLines, stop);
@@ -301,6 +301,12 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     tuple: options.outputTuple,
     caller: options.outputCaller,
     stack: options.outputStack,
+    controlBlock: options.outputSkbCb,
+    values: options.outputSkbMetadata,
+    dumps: [
+      ...(options.outputSkb ? ["skb" as const] : []),
+      ...(options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
+    ],
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
     ...(filter === "" ? {} : { filter: compilePacketFilter(filter, await resolvedNames(filter)) }),

@@ -9,7 +9,8 @@
  * hold their field's name, and the quotes and commas around it, too.
  */
 import { packetEvent } from "../../bpf-programs/events.ts";
-import { type Cell, cell, putAddress, putCell, putDecimal, SLACK } from "./bytes.ts";
+import { Additions, lengthOf } from "./additions.ts";
+import { type Cell, cell, putAddress, putCell, putDecimal, putText, SLACK } from "./bytes.ts";
 import { type CellFormat, EventCells, NOTHING, offsetOf, placeText } from "./cells.ts";
 import { EventClock } from "./clock.ts";
 import {
@@ -61,9 +62,7 @@ export class JsonPrinter implements EventPrinter {
   readonly #cells: EventCells;
   readonly #clock: EventClock;
   readonly #tuple = new Tuple();
-  readonly #caller: number | undefined;
-  readonly #stack: { readonly at: number; readonly bytes: number } | undefined;
-  readonly #frames: Cell[] = [];
+  readonly #additions: Additions;
 
   constructor(
     sink: LineSink,
@@ -78,9 +77,7 @@ export class JsonPrinter implements EventPrinter {
     this.#opening = OPENING(tracepoints ? "tracepoint" : "kprobe");
     this.#cells = new EventCells(jsonCells, { names, interfaces, netnsNames, tracepoints });
     this.#clock = new EventClock(bootOffsetNs);
-    const { caller, stack, stackBytes } = options.record?.fields ?? {};
-    this.#caller = caller?.offset;
-    this.#stack = stack && stackBytes && { at: stack.offset, bytes: stackBytes.offset };
+    this.#additions = new Additions(options, this.#cells);
   }
 
   /** JSON lines have none. */
@@ -93,11 +90,13 @@ export class JsonPrinter implements EventPrinter {
     const netns = cells.netns(view.getInt32(offset + NETNS, true));
     const netnsName = options.outputNetnsNames ? cells.netnsName(netns) : NOTHING;
     const iface = options.outputMeta ? cells.iface(netns, view.getUint32(offset + IFINDEX, true)) : NOTHING;
-    const caller = this.#caller === undefined ? NOTHING : cells.caller(view, offset + this.#caller);
-    const names = func.length + caller.length + place.length + process.length + netnsName.length +
+    const additions = this.#additions;
+    additions.read(view, offset);
+    const added = this.#addedText();
+    const names = func.length + additions.caller.length + place.length + process.length + netnsName.length +
       iface.length;
 
-    let to = sink.room(FIXED_BYTES + names + this.#readStack(view, offset) + SLACK);
+    let to = sink.room(FIXED_BYTES + names + lengthOf(additions.frames) + added.length + SLACK);
     const out = sink.view;
     const skbLow = view.getInt32(offset + SKB, true), skbHigh = view.getInt32(offset + SKB + 4, true);
     to = putCell(out, to, this.#opening);
@@ -106,7 +105,7 @@ export class JsonPrinter implements EventPrinter {
     to = putDecimal(out, to, view.getUint32(offset + CPU, true));
     to = putCell(out, to, process);
     to = putCell(out, to, func);
-    to = putCell(out, to, caller);
+    to = putCell(out, to, additions.caller);
     to = putCell(out, to, place);
     if (options.timestamp !== "none") {
       this.#clock.read(
@@ -131,27 +130,35 @@ export class JsonPrinter implements EventPrinter {
       decodeTuple(view, offset + HEADERS, bytes < HEADER_ROOM ? bytes : HEADER_ROOM, protocol, this.#tuple);
       to = putTupleObject(out, to, view, this.#tuple, options.outputTcpFlags);
     }
-    if (this.#stack !== undefined) {
+    if (additions.has.stack) {
       to = putCell(out, to, STACK_KEY);
-      for (let i = 0; i < this.#frames.length; i++) {
+      for (let i = 0; i < additions.frames.length; i++) {
         if (i > 0) out.setUint8(to++, COMMA);
-        to = putCell(out, to, this.#frames[i]!);
+        to = putCell(out, to, additions.frames[i]!);
       }
       to = putCell(out, to, CLOSE_LIST);
     }
+    to = putText(out, to, added);
     out.setUint16(to, END, true);
     sink.commit(to + 2);
     this.printed++;
   }
 
-  /** The record's stack into `#frames`. Returns the bytes it takes, commas included. */
-  #readStack(view: DataView, offset: number): number {
-    if (this.#stack === undefined) return 0;
-    const { at, bytes } = this.#stack, frames = this.#frames;
-    this.#cells.stack(view, offset + at, view.getInt32(offset + bytes, true) >> 3, frames);
-    let length = 0;
-    for (const frame of frames) length += 1 + frame.length;
-    return length;
+  /** Fields that few ask for. */
+  #addedText(): string {
+    const additions = this.#additions;
+    if (!additions.any) return "";
+    const { dumps = [], values = [] } = this.#options, fields: [name: string, value: unknown][] = [];
+    if (additions.has.controlBlock) fields.push(["cb", additions.controlBlock ?? null]);
+    dumps.forEach(({ struct }, i) => fields.push([struct, additions.dumps[i] ?? null]));
+    if (values.length > 0) {
+      const plain = values.map(({ source, plain }, i) => {
+        const value = additions.values[i];
+        return [source, value === undefined ? null : plain(value)] as const;
+      });
+      fields.push(["skb_metadata", Object.fromEntries(plain)]);
+    }
+    return fields.map(([name, value]) => `,"${name}":${quoted(value)}`).join("");
   }
 
   #putTime(out: DataView, to: number, skbHigh: number, skbLow: number): number {
@@ -194,7 +201,10 @@ const jsonCells: CellFormat = {
   },
   place: (address, symbol) =>
     cell(`,"location":${address === 0n ? "null" : quoted(codeText(address, symbol))}`),
-  caller: (_, symbol) => cell(`,"caller_func":${symbol === undefined ? "null" : quoted(symbol.name)}`),
+  caller(address, symbol) {
+    const name = symbol?.name ?? (address === 0n ? null : `0x${address.toString(16)}`);
+    return cell(`,"caller_func":${quoted(name)}`);
+  },
   frame: (address, symbol) => cell(quoted(codeText(address, symbol))),
   process: (comm, pid) => cell(`,"process":${quoted(`${comm}:${pid}`)}`),
   netns: (inode) => cell(`,"netns":${inode}`),
@@ -207,9 +217,9 @@ function codeText(address: bigint, symbol: CodeSymbol | undefined): string {
   return symbol === undefined ? `0x${address.toString(16)}` : placeText(symbol);
 }
 
-/** A JSON string in ASCII. */
-function quoted(text: string): string {
-  return JSON.stringify(text).replace(
+/** A value as JSON, in ASCII. */
+function quoted(value: unknown): string {
+  return JSON.stringify(value).replace(
     /[\x7f-\uffff]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );

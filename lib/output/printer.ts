@@ -1,6 +1,7 @@
 /** What every output format is made of: what it is told, whom it asks for names, what it does. */
 
 import type { RecordLayout } from "../../bpf-programs/events.ts";
+import type { Dump } from "../btf/dump.ts";
 
 /** One printer per trace. */
 export interface EventPrinter {
@@ -29,8 +30,30 @@ export interface PrintOptions {
   readonly tracepoints: boolean;
   /** what the records hold beyond a packetEvent, all of which is printed; absent: nothing */
   readonly record?: RecordLayout;
+  /** how to show its copies of structs, in this order */
+  readonly dumps?: readonly StructDump[];
+  /** how to show its values, in the record's order */
+  readonly values?: readonly ShownValue[];
   /** CLOCK_REALTIME - CLOCK_MONOTONIC in ns, measured once; for "absolute" */
   readonly bootOffsetNs: bigint;
+}
+
+/** A struct that is shown whole. */
+export interface StructDump {
+  readonly name: "skb" | "sharedInfo";
+  /** sk_buff, skb_shared_info */
+  readonly struct: string;
+  readonly dump: Dump;
+}
+
+/** A number that an expression gave. */
+export interface ShownValue {
+  /** the expression */
+  readonly source: string;
+  /** its last member's name */
+  readonly label: string;
+  text(value: bigint): string;
+  plain(value: bigint): number | string | boolean;
 }
 
 /** Names for what the records carry as numbers. Each answer is kept, so they may be slow. */

@@ -5,8 +5,8 @@
  * interface, function) are kept as ready-made cells; the rest are digit loops. No strings, no objects.
  */
 import { packetEvent } from "../../bpf-programs/events.ts";
+import { Additions, lengthOf } from "./additions.ts";
 import {
-  type Cell,
   cell,
   centre,
   printable,
@@ -17,6 +17,7 @@ import {
   putHexFour,
   putSpace,
   putSpaces,
+  putText,
   SLACK,
   tail,
 } from "./bytes.ts";
@@ -34,10 +35,10 @@ import { decodeTuple, putTuple, Tuple, TUPLE_BYTES } from "./tuple.ts";
 import type { LineSink } from "./writer.ts";
 
 const SKB_WIDTH = 18, CPU_WIDTH = 3, PROCESS_WIDTH = 16, TIME_WIDTH = 23, TIMESTAMP_WIDTH = 16;
-const NETNS_WIDTH = 10, MARK_WIDTH = 8, IFACE_WIDTH = 16, MTU_WIDTH = 5, LEN_WIDTH = 5;
+const NETNS_WIDTH = 10, MARK_WIDTH = 8, IFACE_WIDTH = 16, MTU_WIDTH = 5, LEN_WIDTH = 5, CB_WIDTH = 56;
 
 /** All columns but netns name, tuple and those behind it, at their widest (a timestamp of 20 digits). */
-const FIXED_BYTES = 192;
+const FIXED_BYTES = 192 + 1 + CB_WIDTH;
 const NEWLINE = 0x0a, HEX_PREFIX = 0x7830; // "0x", little endian
 
 const { timestamp: TIMESTAMP, skb: SKB, netns: NETNS, mark: MARK, ifindex: IFINDEX, mtu: MTU, len: LEN } =
@@ -54,9 +55,7 @@ export class TextPrinter implements EventPrinter {
   readonly #cells: EventCells;
   readonly #clock: EventClock;
   readonly #tuple = new Tuple();
-  readonly #caller: number | undefined;
-  readonly #stack: { readonly at: number; readonly bytes: number } | undefined;
-  readonly #frames: Cell[] = [];
+  readonly #additions: Additions;
   #longestTuple = 0;
   #longestFunc = 0;
 
@@ -77,9 +76,7 @@ export class TextPrinter implements EventPrinter {
       tracepoints,
     });
     this.#clock = new EventClock(bootOffsetNs);
-    const { caller, stack, stackBytes } = options.record?.fields ?? {};
-    this.#caller = caller?.offset;
-    this.#stack = stack && stackBytes && { at: stack.offset, bytes: stackBytes.offset };
+    this.#additions = new Additions(options, this.#cells);
   }
 
   /** The line of column names. */
@@ -93,11 +90,12 @@ export class TextPrinter implements EventPrinter {
         ? ` ${"NETNS".padEnd(NETNS_WIDTH)} ${"MARK/x".padEnd(MARK_WIDTH)} ${centre("IFACE", IFACE_WIDTH)}` +
           ` PROTO  ${"MTU".padEnd(MTU_WIDTH)} ${"LEN".padEnd(LEN_WIDTH)}`
         : "",
+      this.#additions.has.controlBlock ? ` ${"__sk_buff->cb[]".padEnd(CB_WIDTH)}` : "",
       // No space before it, neither here nor in the lines: pwru's columns.
       outputNetnsNames ? centre("NETNS NAME", netnsNamesMaxLength) : "",
       outputTuple ? " TUPLE" : "",
       " FUNC",
-      this.#caller === undefined ? "" : " CALLER",
+      this.#additions.has.caller ? " CALLER" : "",
     ];
     const line = cell(columns.join(""));
     const start = this.#sink.room(line.length + 1 + SLACK);
@@ -112,10 +110,13 @@ export class TextPrinter implements EventPrinter {
     const func = cells.func(probe, view, offset), place = cells.place(probe, view, offset);
     const netns = cells.netns(view.getInt32(offset + NETNS, true));
     const netnsName = options.outputNetnsNames ? cells.netnsName(netns) : NOTHING;
-    const caller = this.#caller === undefined ? NOTHING : cells.caller(view, offset + this.#caller);
+    const additions = this.#additions;
+    additions.read(view, offset);
+    const values = this.#valuesText(), below = this.#dumpsText();
     if (func.length > this.#longestFunc) this.#longestFunc = func.length;
-    const names = netnsName.length + this.#longestFunc + place.length + caller.length;
-    let to = sink.room(FIXED_BYTES + TUPLE_BYTES + names + this.#readStack(view, offset) + SLACK);
+    const names = netnsName.length + this.#longestFunc + additions.caller.length + place.length;
+    const added = values.length + lengthOf(additions.frames) + below.length;
+    let to = sink.room(FIXED_BYTES + TUPLE_BYTES + names + added + SLACK);
     const out = sink.view;
     const times = options.timestamp !== "none";
     if (times) {
@@ -164,6 +165,9 @@ export class TextPrinter implements EventPrinter {
       end = to + LEN_WIDTH;
       to = putSpaces(out, putDecimal(out, to, view.getUint32(offset + LEN, true)), end);
     }
+    if (additions.has.controlBlock) {
+      to = putText(out, putSpace(out, to), controlBlockText(additions.controlBlock));
+    }
     if (options.outputNetnsNames) to = putCell(out, to, netnsName);
     if (options.outputTuple) {
       const bytes = view.getUint16(offset + HEADER_LENGTH, true);
@@ -177,32 +181,48 @@ export class TextPrinter implements EventPrinter {
     to = putSpace(out, to);
     end = to + this.#longestFunc;
     to = putCell(out, to, func);
-    if (this.#caller !== undefined) {
+    if (additions.has.caller) {
       to = putSpace(out, putSpaces(out, to, end));
-      to = putCell(out, to, caller);
+      to = putCell(out, to, additions.caller);
     }
     if (place.length > 0) {
       to = putSpace(out, to);
       to = putCell(out, to, place);
     }
-    for (const frame of this.#frames) {
+    to = putText(out, to, values);
+    for (const frame of additions.frames) {
       out.setUint8(to, NEWLINE);
       to = putCell(out, to + 1, frame);
     }
+    to = putText(out, to, below);
     out.setUint8(to, NEWLINE);
     sink.commit(to + 1);
     this.printed++;
   }
 
-  /** The record's stack into `#frames`. Returns the bytes it takes, a line for each function. */
-  #readStack(view: DataView, offset: number): number {
-    if (this.#stack === undefined) return 0;
-    const { at, bytes } = this.#stack, frames = this.#frames;
-    this.#cells.stack(view, offset + at, view.getInt32(offset + bytes, true) >> 3, frames);
-    let length = 0;
-    for (const frame of frames) length += 1 + frame.length;
-    return length;
+  /** " mtu=1500 len=84" */
+  #valuesText(): string {
+    if (!this.#additions.any) return "";
+    const { values = [] } = this.#options;
+    return values.map(({ label, text }, i) => {
+      const value = this.#additions.values[i];
+      return ` ${label}=${value === undefined ? "-" : text(value)}`;
+    }).join("");
   }
+
+  /** A line end and the text, which ends its last line itself, as pwru has them. */
+  #dumpsText(): string {
+    if (!this.#additions.any) return "";
+    const { dumps = [] } = this.#options;
+    return dumps.map(({ struct }, i) => `\n${this.#additions.dumps[i] ?? `(struct ${struct})unreadable\n`}`)
+      .join("");
+  }
+}
+
+/** `[0x00000000,0x0000002A,...]`: five words in 56 columns. */
+function controlBlockText(words: readonly number[] | undefined): string {
+  const texts = words?.map((word) => `0x${word.toString(16).toUpperCase().padStart(8, "0")}`);
+  return `[${texts?.join(",") ?? "unreadable"}]`.padEnd(CB_WIDTH);
 }
 
 /** How a column spells its value, with the padding that is always the same. */

@@ -7,10 +7,10 @@ import { disassemble, referenceNames } from "../../asm/disasm.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
-import { recordLayout } from "../../bpf-programs/events.ts";
+import { MAX_VALUES, packetEvent, recordLayout } from "../../bpf-programs/events.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
 import * as programs from "../../bpf-programs/trace.ts";
-import { compileFilter, skb } from "../../lib/expr/compile.ts";
+import { compileFilter, compileValue, skb } from "../../lib/expr/compile.ts";
 import { exprBtf } from "../fixtures/expr_types.ts";
 import { fixtureTypes } from "../fixtures/kernel_types.ts";
 import { expectGolden } from "../golden.ts";
@@ -79,6 +79,17 @@ const expression = compileFilter(
   exprBtf,
   skb,
 );
+const values = ["skb->len", "skb->dev->mtu / skb->small", "skb->pkt_type"].map((source) =>
+  compileValue(source, exprBtf, skb)
+);
+const allAdditions = {
+  caller: true,
+  stack: true,
+  controlBlock: true,
+  skbBytes: 232,
+  sharedInfoBytes: 320,
+  values,
+};
 const kfreeSkb = { name: "kfree_skb", index: 3, skb: 0, location: 1, reason: 2 };
 
 test.each<[name: string, spec: ProgramSpec]>([
@@ -96,7 +107,7 @@ test.each<[name: string, spec: ProgramSpec]>([
   ["multi_void_cast_expression", programs.kprobeMultiProgram(options("void", { expression }), context, 1)],
   [
     "kprobe_bulk_additions",
-    programs.kprobeProgram(options("none", { additions: { caller: true, stack: true } }), context, 1),
+    programs.kprobeProgram(options("none", { additions: allAdditions }), context, 1),
   ],
   [
     "kprobe_arm64_caller",
@@ -128,6 +139,10 @@ test("An option that is off leaves no code behind", () => {
       { tuple: true },
       { additions: { caller: true } },
       { additions: { stack: true } },
+      { additions: { controlBlock: true } },
+      { additions: { skbBytes: 232 } },
+      { additions: { sharedInfoBytes: 320 } },
+      { additions: { values: [values[0]!] } },
     ]
   ) {
     expect(size(extra)).toBeGreaterThan(bare);
@@ -151,10 +166,29 @@ test("A tracepoint knows no caller", () => {
 });
 
 test("A record has no byte that nobody asked for", () => {
-  const sizes = [{}, { caller: true }, { stack: true }, { caller: true, stack: true }].map((additions) =>
-    recordLayout(additions).size
-  );
-  expect(sizes).toEqual([192, 200, 600, 608]);
+  const sizes = [
+    {},
+    { caller: true },
+    { stack: true },
+    { controlBlock: true },
+    { skbBytes: 232 },
+    { sharedInfoBytes: 320 },
+    { values },
+    allAdditions,
+  ].map((additions) => recordLayout(additions).size - packetEvent.size);
+  expect(sizes).toEqual([
+    0,
+    8,
+    400 + 8,
+    20 + 4,
+    232 + 8,
+    320 + 8,
+    3 * 8 + 8,
+    8 + 24 + 400 + 232 + 320 + 4 + 20 + 4 + 4,
+  ]);
+  const most = Array.from({ length: MAX_VALUES }, () => values[0]!);
+  expect(recordLayout({ values: most }).size).toBe(192 + 8 * 32 + 8);
+  expect(() => recordLayout({ values: [...most, values[0]!] })).toThrow("A record holds 32 values, not 33");
 });
 
 test("Registers of an unknown architecture are refused", () => {

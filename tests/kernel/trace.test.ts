@@ -98,6 +98,27 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     expect(dropped?.below[1]).toMatch(/^_*udp/);
   });
 
+  test("--output-skb and --output-skb-shared-info agree with the columns of the same line", async () => {
+    using pair = new VethPair("dump");
+    const { lines, status } = await traceWhile(
+      ["--backend", "tracepoint", "--output-skb", "--output-skb-shared-info", "icmp and host 10.77.0.2"],
+      () => void sh(`ip netns exec ${pair.a} ping -c1 -W2 -m 42 10.77.0.2`),
+    );
+    expect(status).toBe(0);
+    expect(lines.length).toBeGreaterThan(10);
+    for (const { len, mark, ifindex, below } of lines) {
+      const text = below.join("\n");
+      expect(below[0]).toBe("(struct sk_buff){");
+      expect(below).toContain(` .len = (unsigned int)${len},`);
+      expect(text.includes(`.mark = (__u32)${mark},`)).toBe(mark !== 0);
+      expect(/\.dev = \(struct net_device \*\)0xffff[0-9a-f]{12},/.test(text)).toBe(ifindex !== 0);
+      expect(text).toMatch(/\n \.head = \(unsigned char \*\)0xffff[0-9a-f]{12},\n/);
+      expect(text).toMatch(/\n}\n\n\(struct skb_shared_info\){\n( .*\n)*}/);
+      expect(text).toMatch(/\n \.dataref = \(atomic_t\){\n  \.counter = \(int\)[1-9]/);
+    }
+    expect(new Set(lines.map(({ mark }) => mark)).has(42)).toBe(true);
+  });
+
   test("--filter-func chooses among tracepoints", async () => {
     const { lines, stderr } = await traceWhile(
       ["--backend", "tracepoint", "--filter-func", "net_dev_.*", "icmp"],

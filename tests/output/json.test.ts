@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { packetEvent, recordLayout, STACK_FRAMES } from "../../bpf-programs/events.ts";
+import { MISSING, packetEvent, recordLayout, STACK_FRAMES } from "../../bpf-programs/events.ts";
 import { JsonPrinter } from "../../lib/output/json.ts";
 import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
-import { record, type RecordValues } from "./records.ts";
+import { record, type RecordValues, someValue } from "./records.ts";
 import { validEvent } from "./schema.ts";
 
 const DROP = { address: 0xffffffff81000010n } as const;
@@ -86,7 +86,7 @@ describe("who called", () => {
     ["a function", 0xffffffff82000042n, "ip_local_out"],
     ["a call at the very end of a function", 0xffffffff82000100n, "ip_local_out"],
     ["a module's function", 0xffffffffc0000001n, "vxlan_xmit[vxlan]"],
-    ["code without a symbol", 0x1000n, null],
+    ["code without a symbol", 0x1000n, "0x1000"],
     ["unknown", 0n, null],
   ])("%s", (_, caller, name) => {
     const options = { ...BARE, record: recordLayout({ caller: true }) };
@@ -132,6 +132,66 @@ describe("who called", () => {
     });
     expect(validEvent(line[0]!)).toMatchObject({ caller_func: name });
     expect(validEvent(line[0]!)["stack"]).toHaveLength(STACK_FRAMES);
+  });
+});
+
+describe("copies and values", () => {
+  const dumps = [
+    { name: "skb", struct: "sk_buff", dump: () => "(struct sk_buff){\n .x = (char[])[\n  '\"',\n ],\n}\n" },
+    { name: "sharedInfo", struct: "skb_shared_info", dump: () => "(struct skb_shared_info){\n}\n" },
+  ] as const;
+  const values = [
+    { source: "skb->len", label: "len", text: String, plain: Number },
+    { source: "skb->dev->mtu", label: "mtu", text: String, plain: Number },
+    { source: "skb->head", label: "head", text: String, plain: (value: bigint) => `0x${value.toString(16)}` },
+    {
+      source: "skb->tc_at_ingress == 1",
+      label: "skb->tc_at_ingress == 1",
+      text: String,
+      plain: (value: bigint) => value !== 0n,
+    },
+  ];
+  const layout = recordLayout({
+    controlBlock: true,
+    skbBytes: 8,
+    sharedInfoBytes: 8,
+    values: values.map(() => someValue),
+  });
+  const options = { ...BARE, record: layout, dumps, values };
+  const common = {
+    schema: 1,
+    type: "kprobe",
+    skb: "0xffff8880052a4e00",
+    cpu: 1,
+    process: "/usr/bin/curl:12345",
+    func: "ip_output",
+  };
+
+  test("all", () => {
+    const expressions = [60n, undefined, 0xffff888000000000n, 1n];
+    expect(event({ controlBlock: [0, 1, 2, 3, 0xffffffff], expressions }, { options })).toEqual({
+      ...common,
+      cb: [0, 1, 2, 3, 0xffffffff],
+      sk_buff: dumps[0].dump(),
+      skb_shared_info: dumps[1].dump(),
+      skb_metadata: {
+        "skb->len": 60,
+        "skb->dev->mtu": null,
+        "skb->head": "0xffff888000000000",
+        "skb->tc_at_ingress == 1": true,
+      },
+    });
+  });
+
+  test.each(Object.entries(MISSING))("%s could not be read", (name, missing) => {
+    const field = { skb: "sk_buff", sharedInfo: "skb_shared_info", controlBlock: "cb" }[name]!;
+    const read = event({ missing }, { options });
+    expect(read[field]).toBeNull();
+    expect(Object.values(read).filter((value) => value === null)).toHaveLength(1);
+  });
+
+  test("nothing that was not asked for", () => {
+    expect(event({}, { options: { ...BARE, record: recordLayout({}) } })).toEqual(common);
   });
 });
 
@@ -449,7 +509,16 @@ test("every combination of options is as the schema says", () => {
     { headers: HEADERS.tcp6, protocol: 0xdd86, timestamp: 2n ** 63n, skb: 8n },
     { headers: "", protocol: 0x0608 },
   ];
-  const record = recordLayout({ caller: true, stack: true });
+  const record = recordLayout({
+    caller: true,
+    stack: true,
+    controlBlock: true,
+    skbBytes: 8,
+    sharedInfoBytes: 8,
+    values: [someValue],
+  });
+  const dumps = [{ name: "skb", struct: "sk_buff", dump: () => "(struct sk_buff){\n}\n" }] as const;
+  const values = [{ source: "skb->len", label: "len", text: String, plain: Number }];
   const switches = [
     "outputMeta",
     "outputTuple",
@@ -463,7 +532,7 @@ test("every combination of options is as the schema says", () => {
     const chosen = Object.fromEntries(switches.map((name, bit) => [name, (bits >> bit & 1) === 1]));
     const { additions = false, ...flags } = chosen;
     for (const timestamp of ["none", "current", "relative", "absolute"] as const) {
-      const options = { ...DEFAULTS, ...flags, ...(additions ? { record } : {}), timestamp };
+      const options = { ...DEFAULTS, ...flags, ...(additions ? { record, dumps, values } : {}), timestamp };
       const { outputMeta, outputTuple, outputNetnsNames } = options;
       const wanted = [outputMeta, outputTuple, outputNetnsNames, timestamp !== "none", additions, additions];
       for (const line of printed(kinds, { options })) {

@@ -6,6 +6,7 @@ import {
   type RecordLayout,
   recordLayout,
 } from "../../bpf-programs/events.ts";
+import type { ValueExpression } from "../../bpf-programs/expression.ts";
 
 /** "45 00 003c" -> bytes; spaces are free. */
 export function fromHex(hex: string): Uint8Array {
@@ -24,7 +25,17 @@ export interface RecordValues extends Partial<Omit<PacketEvent, "comm" | "header
   stack?: bigint[];
   /** as many as `stack` has, unless given */
   stackBytes?: number;
+  controlBlock?: readonly number[];
+  /** bytes */
+  copies?: { readonly skb?: string; readonly sharedInfo?: string };
+  /** bits of MISSING */
+  missing?: number;
+  /** undefined: it has none */
+  expressions?: readonly (bigint | undefined)[];
 }
+
+/** Layouts only count them. */
+export const someValue: ValueExpression = { fields: [], code: () => [] };
 
 /** One record; what is not given is that of the first example line, on eth0 in the first namespace. */
 export function record(
@@ -34,6 +45,10 @@ export function record(
     caller = 0n,
     stack = [],
     stackBytes = stack.length * 8,
+    controlBlock = [],
+    copies = {},
+    missing = 0,
+    expressions = [],
     ...values
   }: RecordValues = {},
   { size, fields }: RecordLayout = recordLayout(),
@@ -43,6 +58,21 @@ export function record(
   fields.stackBytes?.type.encode(view, fields.stackBytes.offset, stackBytes);
   const frames = fields.stack?.offset;
   if (frames !== undefined) stack.forEach((address, i) => view.setBigUint64(frames + i * 8, address, true));
+  const words = fields.controlBlock?.offset, numbers = fields.values?.offset;
+  if (words !== undefined) controlBlock.forEach((word, i) => view.setUint32(words + i * 4, word, true));
+  if (numbers !== undefined) {
+    expressions.forEach((value, i) => view.setBigUint64(numbers + i * 8, value ?? 0xbadn, true));
+  }
+  const valueless = expressions.reduce<number>(
+    (bits, value, i) => value === undefined ? bits | 1 << i : bits,
+    0,
+  );
+  fields.valueless?.type.encode(view, fields.valueless.offset, valueless >>> 0);
+  fields.missing?.type.encode(view, fields.missing.offset, missing);
+  for (const name of ["skb", "sharedInfo"] as const) {
+    const field = fields[name], copy = fromHex(copies[name] ?? "");
+    if (field !== undefined) new Uint8Array(view.buffer).set(copy, field.offset);
+  }
   const bytes = fromHex(headers), name = new TextEncoder().encode(comm);
   const padded = new Uint8Array(HEADER_BYTES), commBytes = new Uint8Array(16);
   padded.set(bytes);

@@ -5,6 +5,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 interface Properties {
+  /** any name will do */
+  readonly additionalProperties?: object;
   readonly properties: Readonly<Record<string, Partial<Properties>>>;
 }
 
@@ -19,6 +21,7 @@ function undescribed(value: object, { properties = {} }: Partial<Properties>): s
   return Object.entries(value).flatMap(([name, field]) => {
     const known = properties[name];
     if (known === undefined) return [name];
+    if (known.additionalProperties !== undefined) return [];
     return typeof field === "object" && field !== null ? undescribed(field, known) : [];
   });
 }

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { recordLayout } from "../../bpf-programs/events.ts";
+import { MISSING, recordLayout } from "../../bpf-programs/events.ts";
 import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
 import { TextPrinter } from "../../lib/output/text.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
-import { record, type RecordValues } from "./records.ts";
+import { record, type RecordValues, someValue } from "./records.ts";
 
 const names: Names = {
   probe: (address) =>
@@ -148,6 +148,88 @@ describe("pwru's lines", () => {
     const stack = [0x10n, 0x110n, 0x210n, 0x310n, 0x910n];
     const lines = printed([{ stack, address: 1n }], { options, names: { symbol } });
     expect(lines.slice(2)).toEqual(["icmp_rcv", "0x910"]);
+  });
+
+  test("--output-skb-cb", () => {
+    const record = recordLayout({ controlBlock: true });
+    const records = [{}, { controlBlock: [0, 42, 0xabcdef, 1, 0xffffffff] }, {
+      missing: MISSING.controlBlock,
+    }];
+    expect(printed(records, { options: { record } })).toEqual([
+      "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  MTU   LEN   __sk_buff->cb[]                                          TUPLE FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60    [0x00000000,0x00000000,0x00000000,0x00000000,0x00000000] 10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60    [0x00000000,0x0000002A,0x00ABCDEF,0x00000001,0xFFFFFFFF] 10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60    [unreadable]                                             10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+    ]);
+  });
+
+  test("--output-skb and --output-skb-shared-info: below the stack, in this order", () => {
+    const dump = (name: string) => (view: DataView, at: number) =>
+      `(struct ${name}){\n .x = ${view.getUint32(at)},\n}\n`;
+    const options = {
+      outputMeta: false,
+      outputTuple: false,
+      record: recordLayout({ stack: true, skbBytes: 8, sharedInfoBytes: 16 }),
+      dumps: [
+        { name: "skb", struct: "sk_buff", dump: dump("sk_buff") },
+        { name: "sharedInfo", struct: "skb_shared_info", dump: dump("skb_shared_info") },
+      ],
+    } as const;
+    const copies = { skb: "00000007", sharedInfo: "00000009" };
+    const records = [{ stack: [0xffffffff81234567n], copies }, { copies, missing: MISSING.sharedInfo }];
+    expect(printed(records, { options })).toEqual([
+      "SKB                CPU PROCESS          FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+      "tcp_v4_rcv",
+      "(struct sk_buff){",
+      " .x = 7,",
+      "}",
+      "",
+      "(struct skb_shared_info){",
+      " .x = 9,",
+      "}",
+      "",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+      "(struct sk_buff){",
+      " .x = 7,",
+      "}",
+      "",
+      "(struct skb_shared_info)unreadable",
+    ]);
+  });
+
+  test("--output-skb-metadata: behind the function and its caller", () => {
+    const value = (label: string) => ({ source: `skb->${label}`, label, text: String, plain: Number });
+    const options = {
+      outputMeta: false,
+      outputTuple: false,
+      record: recordLayout({ caller: true, stack: true, values: [someValue, someValue, someValue] }),
+      values: ["len", "mtu", "mark"].map(value),
+    };
+    const values = {
+      caller: 0xffffffff81234567n,
+      stack: [0xffffffff81234567n],
+      expressions: [60n, undefined, 0n],
+    };
+    expect(printed([values], { options })).toEqual([
+      "SKB                CPU PROCESS          FUNC CALLER",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output tcp_v4_rcv len=60 mtu=- mark=0",
+      "tcp_v4_rcv",
+    ]);
+  });
+
+  test("what an expression or a struct is called cannot reach the terminal's controls", () => {
+    const options = {
+      outputMeta: false,
+      outputTuple: false,
+      record: recordLayout({ skbBytes: 8, values: [someValue] }),
+      values: [{ source: "\x1b", label: "a\x1b[2Jb", text: () => "c\x07", plain: Number }],
+      dumps: [{ name: "skb", struct: "sk_buff", dump: () => "\x9b\ud83d\ude00\n" }],
+    } as const;
+    expect(printed([{ expressions: [1n] }], { options }).slice(1)).toEqual([
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output a?[2Jb=c?",
+      "??",
+    ]);
   });
 
   test("--output-netns-names", () => {
