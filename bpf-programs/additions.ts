@@ -14,6 +14,7 @@ import {
   fp,
   ja,
   jeq,
+  jle,
   ldx,
   lea,
   mov,
@@ -31,10 +32,10 @@ import {
   stx,
 } from "../asm/insn.ts";
 import { type Field, u64 } from "../asm/layout.ts";
-import type { HookStores } from "./collect.ts";
+import { copyHeaders, type HookStores } from "./collect.ts";
 import { MISSING, type RecordLayout } from "./events.ts";
 import type { ValueExpression } from "./expression.ts";
-import { skbExpressionFrame, type SkbView, slot, type TraceOptions } from "./frame.ts";
+import { type LoadSkb, skbExpressionFrame, type SkbView, slot, type TraceOptions } from "./frame.ts";
 
 /** Fills everything of the record that lies behind its packetEvent. Loses r7 and r9. */
 export function collectAdditions(
@@ -59,6 +60,7 @@ export function collectAdditions(
       loadSkb,
       add(r3, kernel.field("sk_buff", "cb").offset + kernel.field("qdisc_skb_cb", "data").offset),
     ]),
+    fields.tunnel === undefined ? [] : collectTunnel(layout, view.load),
     fields.values === undefined ? [] : collectValues(options, layout, view, additions.values ?? []),
   ];
 }
@@ -77,6 +79,23 @@ function collectStack({ fields }: RecordLayout): Code {
     mov(r4, 0), // the kernel's stack, from its top
     call("bpf_get_stack"), // r0 = bytes, or an error
     stx(at(r8, stackBytes!), r0),
+  ];
+}
+
+/**
+ * A packet is in a tunnel while its inner network header lies behind the outer one. The offset alone says
+ * nothing: it is a stale one in packets whose head was reallocated, and the bit `encapsulation` is off in those
+ * that have no checksum left to compute.
+ */
+function collectTunnel({ fields }: RecordLayout, load: LoadSkb): Code {
+  const { tunnel, tunnelBytes } = fields, none = label("no_tunnel");
+  return [
+    st(at(r8, tunnelBytes!), 0),
+    load(r1, "inner_network_header"),
+    load(r2, "network_header"),
+    jle(r1, r2, none),
+    copyHeaders(load, "inner_network_header", tunnel!, tunnelBytes!),
+    none,
   ];
 }
 

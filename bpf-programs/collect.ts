@@ -194,30 +194,42 @@ function routeMtu({ kernel, access }: TraceOptions, load: LoadSkb): Code {
   ];
 }
 
-/**
- * Copies the packet from its network header on. A fixed number of bytes: what lies behind `tail` is still
- * inside the buffer (skb_shared_info follows `end`), and headerBytes says where the packet stops.
- */
 function collectHeaders(load: LoadSkb): Code {
-  const event = packetEvent.fields, some = label("some"), fits = label("fits"), done = label("headers_done");
+  const { headers, headerBytes } = packetEvent.fields;
+  return copyHeaders(load, "network_header", headers, headerBytes);
+}
+
+/**
+ * Copies the packet from one of its headers on. A fixed number of bytes: what lies behind `tail` is still
+ * inside the buffer (skb_shared_info follows `end`), and `length` says where the packet stops.
+ *
+ * @param to a field of HEADER_BYTES
+ */
+export function copyHeaders(
+  load: LoadSkb,
+  from: "network_header" | "inner_network_header",
+  to: Field,
+  length: Field,
+): Code {
+  const some = label("some"), fits = label("fits"), done = label("headers_done");
   return [
-    load(r1, "network_header"),
+    load(r1, from),
     load(r2, "tail"),
-    sub(r2, r1), // r2 = linear bytes from the network header on, perhaps negative
+    sub(r2, r1), // r2 = linear bytes from the header on, perhaps negative
     jsgt(r2, 0, some),
     mov(r2, 0),
     some,
     jle(r2, HEADER_BYTES, fits),
     mov(r2, HEADER_BYTES),
     fits,
-    stx(at(r8, event.headerBytes), r2),
+    stx(at(r8, length), r2),
     load(r3, "head"),
     add(r3, r1),
-    lea(r1, fieldAddress(event.headers)),
+    lea(r1, fieldAddress(to)),
     mov32(r2, HEADER_BYTES),
     call("bpf_probe_read_kernel"),
     jeq(r0, 0, done),
-    st(at(r8, event.headerBytes), 0),
+    st(at(r8, length), 0),
     done,
   ];
 }

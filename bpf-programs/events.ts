@@ -71,6 +71,8 @@ export interface Additions {
   readonly skbBytes?: number;
   /** sizeof(struct skb_shared_info): a copy of it */
   readonly sharedInfoBytes?: number;
+  /** the packet once more, from the inner network header on */
+  readonly tunnel?: boolean;
   /** numbers that the packet leads to, at most MAX_VALUES */
   readonly values?: readonly ValueExpression[];
 }
@@ -84,10 +86,12 @@ export type AdditionName =
   | "stack"
   | "skb"
   | "sharedInfo"
+  | "tunnel"
   | "stackBytes"
   | "controlBlock"
   | "missing"
-  | "valueless";
+  | "valueless"
+  | "tunnelBytes";
 
 /** Bits of `missing`: copies that failed. */
 export const MISSING = { skb: 1, sharedInfo: 2, controlBlock: 4 } as const;
@@ -103,7 +107,7 @@ export interface RecordLayout {
 
 /** Without additions a record is a packetEvent and no byte more. */
 export function recordLayout(additions: Additions = {}): RecordLayout {
-  const { caller, stack, controlBlock, skbBytes = 0, sharedInfoBytes = 0, values = [] } = additions;
+  const { caller, stack, controlBlock, skbBytes = 0, sharedInfoBytes = 0, tunnel, values = [] } = additions;
   if (values.length > MAX_VALUES) {
     throw new RangeError(`A record holds ${MAX_VALUES} values, not ${values.length}`);
   }
@@ -118,12 +122,15 @@ export function recordLayout(additions: Additions = {}): RecordLayout {
   if (stack) add("stack", bytes(STACK_FRAMES * 8));
   if (skbBytes > 0) add("skb", bytes(skbBytes));
   if (sharedInfoBytes > 0) add("sharedInfo", bytes(sharedInfoBytes));
+  if (tunnel) add("tunnel", bytes(HEADER_BYTES));
   /** how many bytes of `stack` are addresses; negative: the kernel could not tell */
   if (stack) add("stackBytes", s32);
   if (controlBlock) add("controlBlock", bytes(CONTROL_BLOCK_WORDS * 4));
   if (controlBlock || skbBytes > 0 || sharedInfoBytes > 0) add("missing", u32);
   /** a bit for each of `values` that has none: NULL on the way, or a division by zero */
   if (values.length > 0) add("valueless", u32);
+  /** how many of `tunnel` are the packet's linear bytes; 0 for a packet that is in no tunnel */
+  if (tunnel) add("tunnelBytes", u16);
   const { size, fields } = struct("packet_record", members, { packed: true });
   return { size: Math.ceil(size / 8) * 8, fields };
 }

@@ -64,17 +64,19 @@ export const SKB_COPY_BYTES = slot.scratch - slot.skbCopy;
 /** The sk_buff's fields on this kernel, only those that the options need. */
 export function skbFields(options: TraceOptions): Field[] {
   const { kernel, access, filter, memory, mark, netns, ifindex, expression, meta, tuple } = options;
-  const sharedInfo = (options.additions?.sharedInfoBytes ?? 0) > 0;
+  const sharedInfo = (options.additions?.sharedInfoBytes ?? 0) > 0,
+    tunnel = options.additions?.tunnel === true;
   const field = (name: string) => kernel.field("sk_buff", name);
   const headers = filter !== undefined || tuple, words = ancillaryWords(filter);
   const device = meta || netns !== undefined || ifindex !== undefined || words.has(ancillary.ifindex.offset);
   const direction = words.has(ancillary.packetType.offset);
   const wanted: Record<string, boolean> = {
-    head: headers || sharedInfo,
+    head: headers || sharedInfo || tunnel,
     data: filter !== undefined,
-    tail: headers,
+    tail: headers || tunnel,
     mac_header: filter !== undefined,
-    network_header: headers,
+    network_header: headers || tunnel,
+    inner_network_header: tunnel,
     data_len: filter !== undefined,
     end: sharedInfo || filter !== undefined && memory !== undefined,
     mark: meta || mark !== undefined,

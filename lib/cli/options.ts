@@ -298,6 +298,13 @@ export const options = {
     help: "print the flags of TCP packets, as part of the addresses and ports",
     section: "Output",
   }),
+  "output-tunnel": flag(false, {
+    help: "print addresses and ports of the packet inside a tunnel's packet too",
+    detail:
+      "As the kernel keeps them: while a packet is sent through a tunnel, and when the receiving device " +
+      "has looked inside.",
+    section: "Output",
+  }),
   "output-tuple": flag(true, {
     help: "print addresses, ports and IP protocol",
     section: "Output",

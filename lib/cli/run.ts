@@ -302,6 +302,7 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     caller: options.outputCaller,
     stack: options.outputStack,
     controlBlock: options.outputSkbCb,
+    tunnel: options.outputTunnel,
     values: options.outputSkbMetadata,
     dumps: [
       ...(options.outputSkb ? ["skb" as const] : []),

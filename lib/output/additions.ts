@@ -1,21 +1,24 @@
 /** What options added to a record, behind its packetEvent: taken out of it here, spelled by each format. */
-import { CONTROL_BLOCK_WORDS, MISSING } from "../../bpf-programs/events.ts";
+import { CONTROL_BLOCK_WORDS, HEADER_BYTES, MISSING } from "../../bpf-programs/events.ts";
 import type { Dump } from "../btf/dump.ts";
 import type { Cell } from "./bytes.ts";
 import { type EventCells, NOTHING } from "./cells.ts";
 import type { PrintOptions } from "./printer.ts";
+import { decodeTuple, Tuple } from "./tuple.ts";
 
 /** One per printer; each read forgets the one before. */
 export class Additions {
   /** whether the records have any */
   readonly any: boolean;
   /** which of them the records have */
-  readonly has: { readonly caller: boolean; readonly stack: boolean; readonly controlBlock: boolean };
+  readonly has: { readonly [K in "caller" | "stack" | "controlBlock" | "tunnel"]: boolean };
   caller: Cell = NOTHING;
   /** the innermost first; empty where the kernel could not tell */
   readonly frames: Cell[] = [];
   /** undefined: it could not be read */
   controlBlock: readonly number[] | undefined;
+  /** of the inner packet, in the record; empty for one that is in no tunnel */
+  readonly tunnel: Tuple = new Tuple();
   /** as `PrintOptions.dumps` has them; undefined: it could not be read */
   readonly dumps: (string | undefined)[] = [];
   /** as `PrintOptions.values` has them; undefined: there is none */
@@ -39,18 +42,22 @@ export class Additions {
       caller: fields.caller !== undefined,
       stack: fields.stack !== undefined,
       controlBlock: fields.controlBlock !== undefined,
+      tunnel: fields.tunnel !== undefined,
     };
-    const { caller, stack, controlBlock } = this.has;
-    this.any = caller || stack || controlBlock || dumps.length > 0 || values.length > 0;
+    this.any = Object.values(this.has).includes(true) || dumps.length > 0 || values.length > 0;
   }
 
   read(view: DataView, offset: number): void {
-    if (!this.any) return;
-    const { caller, stack, stackBytes, controlBlock, missing, values, valueless } = this.#offsets;
+    const { caller, stack, stackBytes, controlBlock, tunnel, tunnelBytes, missing, values, valueless } =
+      this.#offsets;
     if (caller !== undefined) this.caller = this.#cells.caller(view, offset + caller);
     if (stack !== undefined && stackBytes !== undefined) {
       const count = view.getInt32(offset + stackBytes, true) >> 3; // negative: an error
       this.#cells.stack(view, offset + stack, count, this.frames);
+    }
+    if (tunnel !== undefined && tunnelBytes !== undefined) {
+      const bytes = Math.min(view.getUint16(offset + tunnelBytes, true), HEADER_BYTES);
+      decodeTuple(view, offset + tunnel, bytes, 0, this.tunnel);
     }
     const failed = missing === undefined ? 0 : view.getUint32(offset + missing, true);
     if (controlBlock !== undefined) {

@@ -29,7 +29,7 @@ import type { LineSink } from "./writer.ts";
 export const JSON_SCHEMA_VERSION = 1;
 
 /** All that is not in a cell of its own length, at its widest. */
-const FIXED_BYTES = 512;
+const FIXED_BYTES = 768;
 
 const { timestamp: TIMESTAMP, skb: SKB, netns: NETNS, mark: MARK, ifindex: IFINDEX, mtu: MTU, len: LEN } =
   offsetOf;
@@ -41,10 +41,11 @@ const AFTER_SKB = cell('","cpu":');
 const TIME = cell(',"time":'), QUOTE = cell('"');
 const MARK_KEY = cell(',"mark":'), PROTO_KEY = cell(',"proto":'), MTU_KEY = cell(',"mtu":');
 const LEN_KEY = cell(',"len":');
-const SADDR_KEY = cell(',"tuple":{"saddr":"'),
+const TUPLE_KEY = cell(',"tuple":{'), TUNNEL_KEY = cell(',"tunnel_tuple":{');
+const SADDR_KEY = cell('"saddr":"'),
   DADDR_KEY = cell('","daddr":"'),
   SPORT_KEY = cell('","sport":');
-const DPORT_KEY = cell(',"dport":'), EMPTY_TUPLE = cell(',"tuple":{}'), CLOSE = cell("}");
+const DPORT_KEY = cell(',"dport":'), CLOSE = cell("}");
 const STACK_KEY = cell(',"stack":['), CLOSE_LIST = cell("]"), COMMA = 0x2c;
 const END = 0x0a7d; // "}\n", little endian
 /** By the flags byte. */
@@ -91,8 +92,11 @@ export class JsonPrinter implements EventPrinter {
     const netnsName = options.outputNetnsNames ? cells.netnsName(netns) : NOTHING;
     const iface = options.outputMeta ? cells.iface(netns, view.getUint32(offset + IFINDEX, true)) : NOTHING;
     const additions = this.#additions;
-    additions.read(view, offset);
-    const added = this.#addedText();
+    let added = "";
+    if (additions.any) {
+      additions.read(view, offset);
+      added = this.#addedText();
+    }
     const names = func.length + additions.caller.length + place.length + process.length + netnsName.length +
       iface.length;
 
@@ -128,7 +132,11 @@ export class JsonPrinter implements EventPrinter {
     if (options.outputTuple) {
       const bytes = view.getUint16(offset + HEADER_LENGTH, true);
       decodeTuple(view, offset + HEADERS, bytes < HEADER_ROOM ? bytes : HEADER_ROOM, protocol, this.#tuple);
-      to = putTupleObject(out, to, view, this.#tuple, options.outputTcpFlags);
+      to = putTupleObject(out, putCell(out, to, TUPLE_KEY), view, this.#tuple, options.outputTcpFlags);
+    }
+    if (additions.has.tunnel) {
+      to = putCell(out, to, TUNNEL_KEY);
+      to = putTupleObject(out, to, view, additions.tunnel, options.outputTcpFlags);
     }
     if (additions.has.stack) {
       to = putCell(out, to, STACK_KEY);
@@ -147,7 +155,6 @@ export class JsonPrinter implements EventPrinter {
   /** Fields that few ask for. */
   #addedText(): string {
     const additions = this.#additions;
-    if (!additions.any) return "";
     const { dumps = [], values = [] } = this.#options, fields: [name: string, value: unknown][] = [];
     if (additions.has.controlBlock) fields.push(["cb", additions.controlBlock ?? null]);
     dumps.forEach(({ struct }, i) => fields.push([struct, additions.dumps[i] ?? null]));
@@ -176,10 +183,10 @@ export class JsonPrinter implements EventPrinter {
   }
 }
 
-/** `{"saddr":...}` with all its fields, or `{}` when there is no IP header. */
+/** What stands in the braces, all fields or none when there is no IP header, and the closing one. */
 function putTupleObject(out: DataView, to: number, view: DataView, tuple: Tuple, flags: boolean): number {
   const { etherType, protocol } = tuple;
-  if (etherType === 0) return putCell(out, to, EMPTY_TUPLE);
+  if (etherType === 0) return putCell(out, to, CLOSE);
   const putIp = etherType === ETH_P_IP ? putIpv4 : putIpv6;
   to = putIp(out, putCell(out, to, SADDR_KEY), view, tuple.source);
   to = putIp(out, putCell(out, to, DADDR_KEY), view, tuple.destination);

@@ -96,6 +96,7 @@ export class TextPrinter implements EventPrinter {
       outputTuple ? " TUPLE" : "",
       " FUNC",
       this.#additions.has.caller ? " CALLER" : "",
+      this.#additions.has.tunnel ? " TUNNEL" : "",
     ];
     const line = cell(columns.join(""));
     const start = this.#sink.room(line.length + 1 + SLACK);
@@ -111,12 +112,16 @@ export class TextPrinter implements EventPrinter {
     const netns = cells.netns(view.getInt32(offset + NETNS, true));
     const netnsName = options.outputNetnsNames ? cells.netnsName(netns) : NOTHING;
     const additions = this.#additions;
-    additions.read(view, offset);
-    const values = this.#valuesText(), below = this.#dumpsText();
+    let values = "", below = "";
+    if (additions.any) {
+      additions.read(view, offset);
+      values = this.#valuesText();
+      below = this.#dumpsText();
+    }
     if (func.length > this.#longestFunc) this.#longestFunc = func.length;
     const names = netnsName.length + this.#longestFunc + additions.caller.length + place.length;
     const added = values.length + lengthOf(additions.frames) + below.length;
-    let to = sink.room(FIXED_BYTES + TUPLE_BYTES + names + added + SLACK);
+    let to = sink.room(FIXED_BYTES + 2 * TUPLE_BYTES + names + added + SLACK);
     const out = sink.view;
     const times = options.timestamp !== "none";
     if (times) {
@@ -185,16 +190,21 @@ export class TextPrinter implements EventPrinter {
       to = putSpace(out, putSpaces(out, to, end));
       to = putCell(out, to, additions.caller);
     }
+    if (additions.has.tunnel) {
+      to = putTuple(out, putSpace(out, to), view, additions.tunnel, options.outputTcpFlags);
+    }
     if (place.length > 0) {
       to = putSpace(out, to);
       to = putCell(out, to, place);
     }
-    to = putText(out, to, values);
-    for (const frame of additions.frames) {
-      out.setUint8(to, NEWLINE);
-      to = putCell(out, to + 1, frame);
+    if (additions.any) {
+      to = putText(out, to, values);
+      for (const frame of additions.frames) {
+        out.setUint8(to, NEWLINE);
+        to = putCell(out, to + 1, frame);
+      }
+      to = putText(out, to, below);
     }
-    to = putText(out, to, below);
     out.setUint8(to, NEWLINE);
     sink.commit(to + 1);
     this.printed++;
@@ -202,7 +212,6 @@ export class TextPrinter implements EventPrinter {
 
   /** " mtu=1500 len=84" */
   #valuesText(): string {
-    if (!this.#additions.any) return "";
     const { values = [] } = this.#options;
     return values.map(({ label, text }, i) => {
       const value = this.#additions.values[i];
@@ -212,7 +221,6 @@ export class TextPrinter implements EventPrinter {
 
   /** A line end and the text, which ends its last line itself, as pwru has them. */
   #dumpsText(): string {
-    if (!this.#additions.any) return "";
     const { dumps = [] } = this.#options;
     return dumps.map(({ struct }, i) => `\n${this.#additions.dumps[i] ?? `(struct ${struct})unreadable\n`}`)
       .join("");

@@ -56,6 +56,8 @@ export interface SessionOptions {
   readonly stack: boolean;
   /** sk_buff.cb, as programs see it */
   readonly controlBlock: boolean;
+  /** addresses and ports of the packet inside a tunnel's */
+  readonly tunnel: boolean;
   /** structs to copy whole */
   readonly dumps: readonly DumpName[];
   /** numbers to read, C about `skb` */
@@ -255,9 +257,12 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   }
 }
 
-function additionsOf({ caller, stack, controlBlock, dumps }: SessionOptions, types: BtfTypes): Additions {
+function additionsOf(
+  { caller, stack, controlBlock, tunnel, dumps }: SessionOptions,
+  types: BtfTypes,
+): Additions {
   const size = (name: DumpName) => dumps.includes(name) ? types.sizeOf(structs[name]) : 0;
-  return { caller, stack, controlBlock, skbBytes: size("skb"), sharedInfoBytes: size("sharedInfo") };
+  return { caller, stack, controlBlock, tunnel, skbBytes: size("skb"), sharedInfoBytes: size("sharedInfo") };
 }
 
 function dumpsOf({ dumps }: SessionOptions, types: BtfTypes): RecordContents["dumps"] {

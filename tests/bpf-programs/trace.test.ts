@@ -88,6 +88,7 @@ const allAdditions = {
   controlBlock: true,
   skbBytes: 232,
   sharedInfoBytes: 320,
+  tunnel: true,
   values,
 };
 const kfreeSkb = { name: "kfree_skb", index: 3, skb: 0, location: 1, reason: 2 };
@@ -142,6 +143,7 @@ test("An option that is off leaves no code behind", () => {
       { additions: { controlBlock: true } },
       { additions: { skbBytes: 232 } },
       { additions: { sharedInfoBytes: 320 } },
+      { additions: { tunnel: true } },
       { additions: { values: [values[0]!] } },
     ]
   ) {
@@ -173,6 +175,7 @@ test("A record has no byte that nobody asked for", () => {
     { controlBlock: true },
     { skbBytes: 232 },
     { sharedInfoBytes: 320 },
+    { tunnel: true },
     { values },
     allAdditions,
   ].map((additions) => recordLayout(additions).size - packetEvent.size);
@@ -183,8 +186,9 @@ test("A record has no byte that nobody asked for", () => {
     20 + 4,
     232 + 8,
     320 + 8,
+    104 + 8,
     3 * 8 + 8,
-    8 + 24 + 400 + 232 + 320 + 4 + 20 + 4 + 4,
+    8 + 24 + 400 + 232 + 320 + 104 + 4 + 20 + 4 + 4 + 8,
   ]);
   const most = Array.from({ length: MAX_VALUES }, () => values[0]!);
   expect(recordLayout({ values: most }).size).toBe(192 + 8 * 32 + 8);

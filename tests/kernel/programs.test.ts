@@ -58,9 +58,11 @@ const shapes: [name: string, options: Partial<TraceOptions>][] = [
       controlBlock: true,
       skbBytes: 232,
       sharedInfoBytes: 320,
+      tunnel: true,
       values: hasKernelBtf ? Array.from({ length: MAX_VALUES }, () => someValue()) : [],
     },
   }],
+  ["the tunnel alone", { meta: false, tuple: false, additions: { tunnel: true } }],
   ["the shared info alone", { meta: false, tuple: false, additions: { sharedInfoBytes: 320 } }],
   [
     "every filter, fragments read",

@@ -119,6 +119,29 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     expect(new Set(lines.map(({ mark }) => mark)).has(42)).toBe(true);
   });
 
+  test("--output-tunnel: the inner packet while it is inside, and nothing in packets that are in no tunnel", async () => {
+    using pair = new VethPair("tunnel");
+    pair.addVxlan();
+    const { lines, status } = await traceWhile(
+      ["--backend", "tracepoint", "--output-tunnel", "udp port 4789 or icmp"],
+      () => void sh(`ip netns exec ${pair.a} bash -c 'ping -c1 -W2 10.78.0.2; ping -c1 -W2 10.77.0.2'`),
+    );
+    expect(status).toBe(0);
+    const of = (tuple: RegExp, func: string) =>
+      lines.filter((line) => tuple.test(line.tuple ?? "") && line.func === func)
+        .map(({ tunnel }) => tunnel).filter((tunnel) => !tunnel?.includes("icmp6")); // devices that come up
+    // The neighbour's question and answer go through the tunnel as well, and are no IP.
+    const outer = of(/^10\.77\.0\.1:\d+->10\.77\.0\.2:4789\(udp\)$/, "net_dev_start_xmit");
+    expect(new Set(outer)).toEqual(new Set([":0->:0()", "10.78.0.1:0->10.78.0.2:0(icmp)"]));
+    const back = of(/^10\.77\.0\.2:\d+->10\.77\.0\.1:4789\(udp\)$/, "net_dev_start_xmit");
+    expect(back).toContain("10.78.0.2:0->10.78.0.1:0(icmp)");
+    for (const host of ["10.78.0", "10.77.0"]) {
+      const plain = lines.filter(({ tuple }) => tuple === `${host}.1:0->${host}.2:0(icmp)`);
+      expect(plain.length).toBeGreaterThan(4);
+      expect(new Set(plain.map(({ tunnel }) => tunnel))).toEqual(new Set([":0->:0()"]));
+    }
+  });
+
   test("--filter-func chooses among tracepoints", async () => {
     const { lines, stderr } = await traceWhile(
       ["--backend", "tracepoint", "--filter-func", "net_dev_.*", "icmp"],

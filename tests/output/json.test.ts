@@ -190,6 +190,20 @@ describe("copies and values", () => {
     expect(Object.values(read).filter((value) => value === null)).toHaveLength(1);
   });
 
+  test("the packet in a tunnel", () => {
+    const options = { outputMeta: false, outputTcpFlags: true, record: recordLayout({ tunnel: true }) };
+    expect(event({ tunnel: HEADERS.tcp6 }, { options })).toEqual({
+      ...common,
+      tuple: { saddr: "10.0.2.15", daddr: "1.0.0.1", sport: 40718, dport: 8080, proto: 6, flags: "SYN" },
+      tunnel_tuple:
+        event({ headers: HEADERS.tcp6, protocol: 0xdd86 }, { options: { outputTcpFlags: true } })["tuple"],
+    });
+    expect(event({}, { options: { ...BARE, ...options, outputTuple: false } })).toEqual({
+      ...common,
+      tunnel_tuple: {},
+    });
+  });
+
   test("nothing that was not asked for", () => {
     expect(event({}, { options: { ...BARE, record: recordLayout({}) } })).toEqual(common);
   });
@@ -515,6 +529,7 @@ test("every combination of options is as the schema says", () => {
     controlBlock: true,
     skbBytes: 8,
     sharedInfoBytes: 8,
+    tunnel: true,
     values: [someValue],
   });
   const dumps = [{ name: "skb", struct: "sk_buff", dump: () => "(struct sk_buff){\n}\n" }] as const;

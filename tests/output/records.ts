@@ -28,6 +28,8 @@ export interface RecordValues extends Partial<Omit<PacketEvent, "comm" | "header
   controlBlock?: readonly number[];
   /** bytes */
   copies?: { readonly skb?: string; readonly sharedInfo?: string };
+  /** the inner packet from its network header on */
+  tunnel?: string;
   /** bits of MISSING */
   missing?: number;
   /** undefined: it has none */
@@ -47,6 +49,7 @@ export function record(
     stackBytes = stack.length * 8,
     controlBlock = [],
     copies = {},
+    tunnel = "",
     missing = 0,
     expressions = [],
     ...values
@@ -69,6 +72,9 @@ export function record(
   );
   fields.valueless?.type.encode(view, fields.valueless.offset, valueless >>> 0);
   fields.missing?.type.encode(view, fields.missing.offset, missing);
+  const inner = fromHex(tunnel);
+  if (fields.tunnel !== undefined) new Uint8Array(view.buffer).set(inner, fields.tunnel.offset);
+  fields.tunnelBytes?.type.encode(view, fields.tunnelBytes.offset, inner.length);
   for (const name of ["skb", "sharedInfo"] as const) {
     const field = fields[name], copy = fromHex(copies[name] ?? "");
     if (field !== undefined) new Uint8Array(view.buffer).set(copy, field.offset);

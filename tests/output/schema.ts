@@ -5,6 +5,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 interface Properties {
+  /** #/properties/NAME */
+  readonly $ref?: string;
   /** any name will do */
   readonly additionalProperties?: object;
   readonly properties: Readonly<Record<string, Partial<Properties>>>;
@@ -22,7 +24,8 @@ function undescribed(value: object, { properties = {} }: Partial<Properties>): s
     const known = properties[name];
     if (known === undefined) return [name];
     if (known.additionalProperties !== undefined) return [];
-    return typeof field === "object" && field !== null ? undescribed(field, known) : [];
+    const shape = schema.properties[/^#\/properties\/(\w+)$/.exec(known.$ref ?? "")?.[1] ?? ""] ?? known;
+    return typeof field === "object" && field !== null ? undescribed(field, shape) : [];
   });
 }
 

@@ -218,6 +218,21 @@ describe("pwru's lines", () => {
     ]);
   });
 
+  test("--output-tunnel: behind the caller, before what has no column", () => {
+    const record = recordLayout({ caller: true, tunnel: true, values: [someValue] });
+    const values = [{ source: "skb->len", label: "len", text: String, plain: Number }];
+    const options = { outputMeta: false, outputTcpFlags: true, record, values };
+    const inner = "45 00 003c 0000 4000 40 06 0000 0af40105 0af40207 0fa0 0050 00000000 00000000 50 02 ffff";
+    const records = [{ caller: 0xffffffff81234567n, tunnel: inner, expressions: [60n] }, {
+      expressions: [60n],
+    }];
+    expect(printed(records, { options })).toEqual([
+      "SKB                CPU PROCESS          TUPLE FUNC CALLER TUNNEL",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 10.0.2.15:40718->1.0.0.1:8080(tcp:SYN) ip_output tcp_v4_rcv 10.244.1.5:4000->10.244.2.7:80(tcp:SYN) len=60",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 10.0.2.15:40718->1.0.0.1:8080(tcp:SYN) ip_output 0x0 :0->:0() len=60",
+    ]);
+  });
+
   test("what an expression or a struct is called cannot reach the terminal's controls", () => {
     const options = {
       outputMeta: false,
