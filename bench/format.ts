@@ -76,7 +76,7 @@ function measure(
   const printer = makePrinter(writer, options, {
     names: {
       probe: (address) => `function_${address & 0xffffffn}`,
-      place: () => undefined,
+      symbol: () => undefined,
       dropReasons: new Map(),
     },
     interfaces: { nameOf: (_, ifindex) => `eth${ifindex}`, generation: 0 },

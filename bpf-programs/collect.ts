@@ -36,8 +36,9 @@ import {
   sub,
 } from "../asm/insn.ts";
 import { type Field, u32, u64 } from "../asm/layout.ts";
-import { HEADER_BYTES, packetEvent, traceCounters } from "./events.ts";
-import { type LoadSkb, packetNamespace, slot, type TraceOptions } from "./frame.ts";
+import { collectAdditions } from "./additions.ts";
+import { HEADER_BYTES, packetEvent, recordLayout, traceCounters } from "./events.ts";
+import { type LoadSkb, packetNamespace, type SkbView, slot, type TraceOptions } from "./frame.ts";
 
 /** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
 const BPF_RB_NO_WAKEUP = 1;
@@ -63,9 +64,19 @@ export function countUnreadable(options: TraceOptions): Code {
   ];
 }
 
+/** What only the hook knows. Both parts find the context in r1 and may lose r0-r5. */
+export interface HookStores {
+  /** stores address, argument2 and argument3 into the record at r8 */
+  readonly identify: Code;
+  /** stores the address that the traced function returns to there; absent where there is no such thing */
+  readonly caller?: (field: Field) => Code;
+}
+
 /** Counts the match, reserves a record, fills and submits it; a full ring is counted. Ends the program. */
-export function collect(options: TraceOptions, load: LoadSkb, identify: Code, miss: Label): Code {
-  const { maps, meta, tuple } = options, event = packetEvent.fields, counter = traceCounters.fields;
+export function collect(options: TraceOptions, view: SkbView, hook: HookStores, miss: Label): Code {
+  const { load } = view;
+  const { maps, meta, tuple, additions } = options, event = packetEvent.fields;
+  const counter = traceCounters.fields, layout = recordLayout(additions);
   const full = label("full");
   return [
     counters(options, miss),
@@ -74,7 +85,7 @@ export function collect(options: TraceOptions, load: LoadSkb, identify: Code, mi
     atomicAdd(at(r9, counter.matched), r1),
 
     ldMap(r1, maps.events),
-    mov(r2, packetEvent.size),
+    mov(r2, layout.size),
     mov(r3, 0),
     call("bpf_ringbuf_reserve"), // r0 = record, or NULL when the ring is full
     jeq(r0, 0, full),
@@ -85,7 +96,7 @@ export function collect(options: TraceOptions, load: LoadSkb, identify: Code, mi
     ldx(r1, at(fp, slot.skb, u64)),
     stx(at(r8, event.skb), r1),
     ldx(r1, at(fp, slot.context, u64)),
-    identify,
+    hook.identify,
     call("bpf_get_current_pid_tgid"),
     rsh(r0, 32),
     stx(at(r8, event.pid), r0),
@@ -97,6 +108,7 @@ export function collect(options: TraceOptions, load: LoadSkb, identify: Code, mi
     meta || tuple ? [load(r1, "protocol"), stx(at(r8, event.protocol), r1)] : st(at(r8, event.protocol), 0),
     meta ? collectMeta(options, load) : zeroMeta(),
     tuple ? collectHeaders(load) : st(at(r8, event.headerBytes), 0),
+    collectAdditions(options, layout, view, hook),
 
     mov(r1, r8),
     mov(r2, BPF_RB_NO_WAKEUP),
@@ -182,30 +194,42 @@ function routeMtu({ kernel, access }: TraceOptions, load: LoadSkb): Code {
   ];
 }
 
-/**
- * Copies the packet from its network header on. A fixed number of bytes: what lies behind `tail` is still
- * inside the buffer (skb_shared_info follows `end`), and headerBytes says where the packet stops.
- */
 function collectHeaders(load: LoadSkb): Code {
-  const event = packetEvent.fields, some = label("some"), fits = label("fits"), done = label("headers_done");
+  const { headers, headerBytes } = packetEvent.fields;
+  return copyHeaders(load, "network_header", headers, headerBytes);
+}
+
+/**
+ * Copies the packet from one of its headers on. A fixed number of bytes: what lies behind `tail` is still
+ * inside the buffer (skb_shared_info follows `end`), and `length` says where the packet stops.
+ *
+ * @param to a field of HEADER_BYTES
+ */
+export function copyHeaders(
+  load: LoadSkb,
+  from: "network_header" | "inner_network_header",
+  to: Field,
+  length: Field,
+): Code {
+  const some = label("some"), fits = label("fits"), done = label("headers_done");
   return [
-    load(r1, "network_header"),
+    load(r1, from),
     load(r2, "tail"),
-    sub(r2, r1), // r2 = linear bytes from the network header on, perhaps negative
+    sub(r2, r1), // r2 = linear bytes from the header on, perhaps negative
     jsgt(r2, 0, some),
     mov(r2, 0),
     some,
     jle(r2, HEADER_BYTES, fits),
     mov(r2, HEADER_BYTES),
     fits,
-    stx(at(r8, event.headerBytes), r2),
+    stx(at(r8, length), r2),
     load(r3, "head"),
     add(r3, r1),
-    lea(r1, fieldAddress(event.headers)),
+    lea(r1, fieldAddress(to)),
     mov32(r2, HEADER_BYTES),
     call("bpf_probe_read_kernel"),
     jeq(r0, 0, done),
-    st(at(r8, event.headerBytes), 0),
+    st(at(r8, length), 0),
     done,
   ];
 }

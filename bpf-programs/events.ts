@@ -3,7 +3,19 @@
  * Every record that crosses from the kernel to us, declared once: the programs store through
  * `.fields`, the reader decodes with the same offsets.
  */
-import { bytes, type Decoded, type Struct, struct, u16, u32, u64 } from "../asm/layout.ts";
+import {
+  bytes,
+  type Decoded,
+  type Field,
+  s32,
+  type Struct,
+  struct,
+  type Type,
+  u16,
+  u32,
+  u64,
+} from "../asm/layout.ts";
+import type { ValueExpression } from "./expression.ts";
 
 /** Bytes copied from the network header on: the longest IPv4 header with TCP's flags, or IPv6 and 64 more. */
 export const HEADER_BYTES = 104;
@@ -43,6 +55,85 @@ export const packetEvent = struct("packet_event", {
   headers: bytes(HEADER_BYTES),
 });
 export type PacketEvent = Decoded<typeof packetEvent>;
+
+/** Frames of a kernel stack that a record holds: those next to the packet. */
+export const STACK_FRAMES = 50;
+
+/** What options add to each record, behind its packetEvent. */
+export interface Additions {
+  /** who called the traced function; tracepoints cannot tell */
+  readonly caller?: boolean;
+  /** the kernel's stack */
+  readonly stack?: boolean;
+  /** struct qdisc_skb_cb.data in sk_buff.cb, which is __sk_buff.cb to programs */
+  readonly controlBlock?: boolean;
+  /** sizeof(struct sk_buff): a copy of it */
+  readonly skbBytes?: number;
+  /** sizeof(struct skb_shared_info): a copy of it */
+  readonly sharedInfoBytes?: number;
+  /** the packet once more, from the inner network header on */
+  readonly tunnel?: boolean;
+  /** numbers that the packet leads to, at most MAX_VALUES */
+  readonly values?: readonly ValueExpression[];
+}
+
+/** A bit each says whether they have a value. */
+export const MAX_VALUES = 32;
+
+export type AdditionName =
+  | "caller"
+  | "values"
+  | "stack"
+  | "skb"
+  | "sharedInfo"
+  | "tunnel"
+  | "stackBytes"
+  | "controlBlock"
+  | "missing"
+  | "valueless"
+  | "tunnelBytes";
+
+/** Bits of `missing`: copies that failed. */
+export const MISSING = { skb: 1, sharedInfo: 2, controlBlock: 4 } as const;
+
+/** u32 each */
+export const CONTROL_BLOCK_WORDS = 5;
+
+/** A record: a packetEvent at its start, then what was asked for. */
+export interface RecordLayout {
+  readonly size: number;
+  readonly fields: { readonly [K in AdditionName]?: Field };
+}
+
+/** Without additions a record is a packetEvent and no byte more. */
+export function recordLayout(additions: Additions = {}): RecordLayout {
+  const { caller, stack, controlBlock, skbBytes = 0, sharedInfoBytes = 0, tunnel, values = [] } = additions;
+  if (values.length > MAX_VALUES) {
+    throw new RangeError(`A record holds ${MAX_VALUES} values, not ${values.length}`);
+  }
+  const members: Record<string, Type> = { packet: packetEvent };
+  const add = (name: AdditionName, type: Type) => void (members[name] = type);
+  // what needs an even place comes first
+  /** the address that the traced function returns to; 0 unknown */
+  if (caller) add("caller", u64);
+  /** u64 each */
+  if (values.length > 0) add("values", bytes(values.length * 8));
+  /** addresses, the innermost first */
+  if (stack) add("stack", bytes(STACK_FRAMES * 8));
+  if (skbBytes > 0) add("skb", bytes(skbBytes));
+  if (sharedInfoBytes > 0) add("sharedInfo", bytes(sharedInfoBytes));
+  if (tunnel) add("tunnel", bytes(HEADER_BYTES));
+  /** how many bytes of `stack` are addresses; negative: the kernel could not tell */
+  if (stack) add("stackBytes", s32);
+  if (controlBlock) add("controlBlock", bytes(CONTROL_BLOCK_WORDS * 4));
+  if (controlBlock || skbBytes > 0 || sharedInfoBytes > 0) add("missing", u32);
+  /** a bit for each of `values` that has none: NULL on the way, or a division by zero */
+  if (values.length > 0) add("valueless", u32);
+  /** how many of `tunnel` are the packet's linear bytes; 0 for a packet that is in no tunnel */
+  if (tunnel) add("tunnelBytes", u16);
+  const { size, fields } = struct("packet_record", members, { packed: true });
+  return { size: Math.ceil(size / 8) * 8, fields };
+}
 
 /** What each CPU counts; user space adds the CPUs up. `matched` = records submitted + `lost`. */
 export const traceCounters: Struct<{ matched: typeof u64; lost: typeof u64; unreadable: typeof u64 }> =

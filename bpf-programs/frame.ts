@@ -4,13 +4,14 @@
  */
 import { ancillary, type CbpfInsn } from "../asm/cbpf.ts";
 import { type Code, type KernelTypes, type Label, label } from "../asm/code.ts";
-import { copy, jeq, jne, mov, r1, r6, r7, type Register } from "../asm/insn.ts";
-import type { Field } from "../asm/layout.ts";
+import { at, copy, fp, jeq, jne, ldx, mov, r1, r6, r7, type Register } from "../asm/insn.ts";
+import { type Field, u64 } from "../asm/layout.ts";
 import { ancillaryWords, bitsOf, tagPresence } from "./ancillary.ts";
-import type { FilterExpression } from "./expression.ts";
+import type { Additions } from "./events.ts";
+import type { ExpressionFrame, FilterExpression } from "./expression.ts";
 import type { MemoryMap } from "./fragments.ts";
 import type { TraceMaps } from "./maps.ts";
-import type { MemoryAccess } from "./memory_access.ts";
+import type { MemoryAccess, View } from "./memory_access.ts";
 
 /** The packet filter, compiled for both places where a packet can begin; undefined matches nothing there. */
 export interface PacketFilter {
@@ -39,6 +40,7 @@ export interface TraceOptions {
   readonly meta: boolean;
   /** addresses and ports: copies the packet's headers */
   readonly tuple: boolean;
+  readonly additions?: Additions;
 }
 
 /** The stack, from fp down. */
@@ -62,18 +64,21 @@ export const SKB_COPY_BYTES = slot.scratch - slot.skbCopy;
 /** The sk_buff's fields on this kernel, only those that the options need. */
 export function skbFields(options: TraceOptions): Field[] {
   const { kernel, access, filter, memory, mark, netns, ifindex, expression, meta, tuple } = options;
+  const sharedInfo = (options.additions?.sharedInfoBytes ?? 0) > 0,
+    tunnel = options.additions?.tunnel === true;
   const field = (name: string) => kernel.field("sk_buff", name);
   const headers = filter !== undefined || tuple, words = ancillaryWords(filter);
   const device = meta || netns !== undefined || ifindex !== undefined || words.has(ancillary.ifindex.offset);
   const direction = words.has(ancillary.packetType.offset);
   const wanted: Record<string, boolean> = {
-    head: headers,
+    head: headers || sharedInfo || tunnel,
     data: filter !== undefined,
-    tail: headers,
+    tail: headers || tunnel,
     mac_header: filter !== undefined,
-    network_header: headers,
+    network_header: headers || tunnel,
+    inner_network_header: tunnel,
     data_len: filter !== undefined,
-    end: filter !== undefined && memory !== undefined,
+    end: sharedInfo || filter !== undefined && memory !== undefined,
     mark: meta || mark !== undefined,
     len: meta,
     protocol: meta || tuple,
@@ -88,15 +93,43 @@ export function skbFields(options: TraceOptions): Field[] {
     ...(direction ? [bitsOf(kernel, "pkt_type").byte] : []),
     ...(words.has(ancillary.vlanTagPresent.offset) ? [tagPresence(kernel).byte] : []),
   ];
-  for (const extra of expression?.fields ?? []) {
+  const values = options.additions?.values ?? [];
+  for (const extra of [...(expression?.fields ?? []), ...values.flatMap((value) => value.fields)]) {
     // what has no room beside the others is read on its own
     if (access.fits([...fields, extra], SKB_COPY_BYTES)) fields.push(extra);
   }
   return fields;
 }
 
+/** An open view of the sk_buff. */
+export interface SkbView {
+  /** those that it holds */
+  readonly fields: readonly Field[];
+  readonly skb: View;
+  readonly load: LoadSkb;
+}
+
+/** What an expression over the sk_buff finds in a program. Loses `registers`. */
+export function skbExpressionFrame(
+  { access }: TraceOptions,
+  { skb, fields }: SkbView,
+  registers: readonly Register[],
+  failed: Label,
+): ExpressionFrame {
+  return {
+    access,
+    root: (dst) => ldx(dst, at(fp, slot.skb, u64)),
+    rootField: (dst, field) => fields.includes(field) ? skb.load(dst, field) : undefined,
+    registers,
+    temp: slot.temp,
+    spill: slot.scratch,
+    spillBytes: 64,
+    failed,
+  };
+}
+
 /** The sk_buff's fields on this kernel; r6 is its address, and the view's pointer once it is open. */
-export function skbView(options: TraceOptions, gone: Label) {
+export function skbView(options: TraceOptions, gone: Label): SkbView {
   const fields = skbFields(options);
   const skb = options.access.view({
     address: r6,

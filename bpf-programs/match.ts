@@ -38,11 +38,18 @@ import {
   stx,
   sub,
 } from "../asm/insn.ts";
-import { type Field, u64 } from "../asm/layout.ts";
+import { u64 } from "../asm/layout.ts";
 import { ancillaryWord } from "./ancillary.ts";
 import { COPY_BYTES, copyWithFragment } from "./fragments.ts";
-import { type LoadSkb, packetNamespace, skbView, slot, type TraceOptions } from "./frame.ts";
-import type { View } from "./memory_access.ts";
+import {
+  type LoadSkb,
+  packetNamespace,
+  skbExpressionFrame,
+  type SkbView,
+  skbView,
+  slot,
+  type TraceOptions,
+} from "./frame.ts";
 
 const ETH_HLEN = 14;
 /** More than an Ethernet header with all the tags anybody stacks: a distance beyond is a stale offset. */
@@ -238,21 +245,8 @@ export function matchesDevice(options: TraceOptions, load: LoadSkb, miss: Label)
 }
 
 /** Goes to `miss` where the expression is false or has no value. Loses r7-r9. */
-export function matchesExpression(
-  { access, expression }: TraceOptions,
-  skb: View,
-  fields: readonly Field[],
-  miss: Label,
-): Code {
+export function matchesExpression(options: TraceOptions, view: SkbView, miss: Label): Code {
+  const { expression } = options;
   if (expression === undefined) return [];
-  return expression.code({
-    access,
-    root: (dst) => ldx(dst, at(fp, slot.skb, u64)),
-    rootField: (dst, field) => fields.includes(field) ? skb.load(dst, field) : undefined,
-    registers: [r7, r8, r9],
-    temp: slot.temp,
-    spill: slot.scratch,
-    spillBytes: 64,
-    failed: miss,
-  }, miss);
+  return expression.code(skbExpressionFrame(options, view, [r7, r8, r9], miss), miss);
 }

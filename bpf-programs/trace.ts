@@ -26,6 +26,7 @@ import {
   r0,
   r1,
   r2,
+  r3,
   r6,
   r7,
   r8,
@@ -35,7 +36,7 @@ import {
   stx,
 } from "../asm/insn.ts";
 import { type Field, u64 } from "../asm/layout.ts";
-import { collect, countUnreadable } from "./collect.ts";
+import { collect, countUnreadable, type HookStores } from "./collect.ts";
 import { packetEvent } from "./events.ts";
 import { skbView, slot, type TraceOptions } from "./frame.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
@@ -54,6 +55,7 @@ export function kprobeProgram(options: TraceOptions, context: ProbeContext, argu
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       // on x86-64 a breakpoint has been stepped over; lib/link knows where its probes sit
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
+      caller: storeCaller(context),
     }),
   };
 }
@@ -74,6 +76,7 @@ export function kprobePositionsProgram(options: TraceOptions, context: ProbeCont
         skbByPosition(options, context, r2),
       ],
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
+      caller: storeCaller(context),
     }),
   };
 }
@@ -116,6 +119,7 @@ export function kprobeMultiProgram(
     code: trace(options, {
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       identify: functionEntry(context),
+      caller: storeCaller(context),
     }),
   };
 }
@@ -177,12 +181,10 @@ function argumentOffset(context: ProbeContext, argument: number): number {
   return offset;
 }
 
-/** What differs between hooks. Both parts find the context in r1. */
-interface Hook {
-  /** r6 = the sk_buff; may lose r0-r5 but r1 */
+/** What differs between hooks. */
+interface Hook extends HookStores {
+  /** r6 = the sk_buff; the context is in r1; may lose r0-r5 but r1 */
   readonly prologue: Code;
-  /** stores address, argument2 and argument3 into the record at r8; may lose r0-r5 */
-  readonly identify: Code;
 }
 
 /** record.address = r2's value, the arguments from the context in r1. */
@@ -205,10 +207,23 @@ function functionEntry(context: ProbeContext): Code {
   ];
 }
 
-/** The whole program around a hook's two parts. */
-function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
+/** At a function's first instruction. A fault leaves 0. */
+function storeCaller({ returnAddress }: ProbeContext): (field: Field) => Code {
+  return (field) =>
+    returnAddress.in === "register"
+      ? [ldx(r2, at(r1, returnAddress.register, u64)), stx(at(r8, field), r2)]
+      : [
+        ldx(r3, at(r1, returnAddress.register, u64)),
+        lea(r1, at(r8, field.offset, u64)),
+        mov(r2, field.type.size),
+        call("bpf_probe_read_kernel"),
+      ];
+}
+
+/** The whole program around a hook's parts. */
+function trace(options: TraceOptions, { prologue, ...stores }: Hook): Code {
   const miss = label("miss"), unreadable = label("unreadable");
-  const { fields, skb, load } = skbView(options, miss);
+  const view = skbView(options, miss), { skb, load } = view;
   const code = withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
@@ -219,9 +234,9 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     matchesMark(options, load, miss),
     matchesFilter(options, load, miss, unreadable),
     matchesDevice(options, load, miss),
-    matchesExpression(options, skb, fields, miss),
+    matchesExpression(options, view, miss),
 
-    collect(options, load, identify, miss),
+    collect(options, view, stores, miss),
     miss,
     ret(0),
     unreadable,

@@ -5,6 +5,7 @@
 import {
   parseBoolean,
   parseExpression,
+  parseExpressions,
   parseInterfaceName,
   parseMark,
   parseModules,
@@ -236,6 +237,11 @@ export const options = {
     section: "Output",
     parse: (text) => Math.max(10, Number(parseUnsigned(text, 8))),
   } satisfies Option<number> as Option<number>,
+  "output-caller": flag(false, {
+    help: "print who called the function",
+    detail: "Tracepoints cannot tell; --output-stack shows callers there.",
+    section: "Output",
+  }),
   "output-file": optional("string", parsePath, {
     help: "write events to this file, and begin a new one when it has grown too large",
     detail:
@@ -288,8 +294,44 @@ export const options = {
     help: "print the name of the network namespace, as ip netns or Docker gave it",
     section: "Output",
   }),
+  "output-skb": flag(false, {
+    help: "print the whole struct sk_buff below each event: all members that are not zero",
+    detail: "Text is that of the kernel's bpf_snprintf_btf, with pointers as they are.",
+    section: "Output",
+  }),
+  "output-skb-cb": flag(false, {
+    help: "print the packet's control block as BPF programs see it: five words of __sk_buff.cb",
+    section: "Output",
+  }),
+  "output-skb-metadata": {
+    type: "strings",
+    default: [],
+    help: "print the value of this C expression: skb->dev->mtu; may be repeated, or a list with commas",
+    detail:
+      "Expressions are those of --filter-skb-expr, at most 32. The value follows the name of its last " +
+      "member (mtu=1500); it is - where a pointer on the way is NULL.",
+    section: "Output",
+    parse: parseExpressions,
+  } satisfies Option<readonly string[]> as Option<readonly string[]>,
+  "output-skb-shared-info": flag(false, {
+    help: "print struct skb_shared_info below each event, likewise",
+    detail: "It holds the page fragments and what segmentation offload needs.",
+    section: "Output",
+  }),
+  "output-stack": flag(false, {
+    help:
+      "print the kernel's stack below each event: the function, who called it, and so on, at most 50 of them",
+    section: "Output",
+  }),
   "output-tcp-flags": flag(false, {
     help: "print the flags of TCP packets, as part of the addresses and ports",
+    section: "Output",
+  }),
+  "output-tunnel": flag(false, {
+    help: "print addresses and ports of the packet inside a tunnel's packet too",
+    detail:
+      "As the kernel keeps them: while a packet is sent through a tunnel, and when the receiving device " +
+      "has looked inside.",
     section: "Output",
   }),
   "output-tuple": flag(true, {

@@ -96,8 +96,9 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   const printer = makePrinter(output.writer, {
     ...options,
     tracepoints: backend.name === "tracepoint",
+    ...session.contents,
     bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
-  }, { names: names(session), interfaces, netnsNames });
+  }, { names: names(session, options.outputCaller || options.outputStack), interfaces, netnsNames });
   const reading = new Reading(session, printer, output.writer, options.outputLimitLines, stop);
 
   releaseMemory();
@@ -268,15 +269,14 @@ function aborted(signal: AbortSignal): Promise<void> {
   return promise;
 }
 
-/** Names of functions, code places and drop reasons. kallsyms is read when the first place is printed. */
-function names(session: Session): Names {
-  let symbols: SymbolTable | undefined;
+/** Names of functions, code places and drop reasons. kallsyms is read now, or when a place is printed. */
+function names(session: Session, now: boolean): Names {
+  let symbols: SymbolTable | undefined = now ? readKallsyms() : undefined;
   return {
     probe: (address) => session.backend.nameOf(address),
-    place(address) {
+    symbol(address) {
       const found = (symbols ??= readKallsyms()).nearest(address);
-      if (found === undefined) return undefined;
-      return `${symbolText(found.symbol)}+0x${found.offset.toString(16)}`;
+      return found === undefined ? undefined : { name: symbolText(found.symbol), offset: found.offset };
     },
     dropReasons: session.dropReasons(),
   };
@@ -291,6 +291,15 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     ringBytes: options.ringSize,
     meta: options.outputMeta || options.outputNetnsNames,
     tuple: options.outputTuple,
+    caller: options.outputCaller,
+    stack: options.outputStack,
+    controlBlock: options.outputSkbCb,
+    tunnel: options.outputTunnel,
+    values: options.outputSkbMetadata,
+    dumps: [
+      ...(options.outputSkb ? ["skb" as const] : []),
+      ...(options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
+    ],
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
     ...(filter === "" ? {} : { filter: compilePacketFilter(filter, await resolvedNames(filter)) }),

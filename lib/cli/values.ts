@@ -6,6 +6,7 @@
  * were written against.
  */
 
+import { MAX_VALUES } from "../../bpf-programs/events.ts";
 import { wholeName } from "../trace/pattern.ts";
 
 const TRUE = new Set(["1", "t", "T", "true", "TRUE", "True"]);
@@ -158,6 +159,13 @@ export function parsePath(text: string): string | undefined {
 /** An expression over a kernel struct. It stays text: only the kernel's types tell what it means. */
 export function parseExpression(text: string): string | undefined {
   return text.trim() === "" ? undefined : text;
+}
+
+/** Such expressions in a list, behind those `before`. */
+export function parseExpressions(text: string, before: readonly string[]): readonly string[] {
+  const all = [...before, ...parseList(text).map((part) => part.trim()).filter((part) => part !== "")];
+  if (all.length > MAX_VALUES) throw new RangeError(`at most ${MAX_VALUES} expressions, not ${all.length}`);
+  return all;
 }
 
 /** An expression for whole function names; it stays text, the selection of functions compiles it. */

@@ -30,6 +30,14 @@ export function formatResult(btf: Btf, type: ValueType, value: bigint): string {
   return String((type.signed ? BigInt.asIntN : BigInt.asUintN)(type.bits, value));
 }
 
+/** The same for a program: a number where it is one that a double can hold, true or false, else the text. */
+export function plainResult(btf: Btf, type: ValueType, value: bigint): number | string | boolean {
+  const text = formatResult(btf, type, value);
+  if (type.kind === "integer" && type.bool) return text === "true";
+  const number = Number(text);
+  return /^-?\d+$/.test(text) && Number.isSafeInteger(number) ? number : text;
+}
+
 function format(btf: Btf, typeId: number, value: Uint8Array | bigint, depth: number): string {
   const at = strip(btf, typeId);
   if (depth > MAX_DEPTH) return NO_TEXT;

@@ -54,6 +54,13 @@ export function putCell(out: DataView, at: number, text: Cell): number {
 
 const EIGHT_SPACES = cell(" ".repeat(8)).words[0]!;
 
+/** Text that is written once, ASCII only; everything else becomes "?". */
+export function putText(out: DataView, at: number, text: string): number {
+  if (text === "") return at;
+  const plain = text.replace(/[^ -~\n]/gu, "?");
+  return at + encoder.encodeInto(plain, new Uint8Array(out.buffer, out.byteOffset + at)).written;
+}
+
 /** Spaces up to `end`; nothing when it has been passed. */
 export function putSpaces(out: DataView, at: number, end: number): number {
   if (at >= end) return at;

@@ -4,14 +4,18 @@
  */
 import { packetEvent } from "../../bpf-programs/events.ts";
 import { type Cell, cell } from "./bytes.ts";
-import type { InterfaceNames, Names, NetnsNames } from "./printer.ts";
+import type { CodeSymbol, InterfaceNames, Names, NetnsNames } from "./printer.ts";
 
 /** How a format spells a value. */
 export interface CellFormat {
   /** the function, and what it says about a drop if it is one that drops packets */
   func(name: string, drop: DropReason | undefined): Cell;
   /** the code that dropped a packet; `address` 0 is unknown */
-  place(address: bigint, name: string | undefined): Cell;
+  place(address: bigint, symbol: CodeSymbol | undefined): Cell;
+  /** who called the function; `address` 0 is unknown */
+  caller(address: bigint, symbol: CodeSymbol | undefined): Cell;
+  /** one function on the stack */
+  frame(address: bigint, symbol: CodeSymbol | undefined): Cell;
   process(comm: string, pid: number): Cell;
   netns(inode: number): Cell;
   netnsName(name: string | undefined): Cell;
@@ -33,6 +37,11 @@ export interface CellSources {
 }
 
 export const NOTHING = cell("");
+
+/** `function+0xoffset` */
+export function placeText({ name, offset }: CodeSymbol): string {
+  return `${name}+0x${offset.toString(16)}`;
+}
 
 /** Values a cache may hold; beyond, it starts again. Hostile input must not fill the memory. */
 const CACHE_LIMIT = 65_536;
@@ -65,6 +74,19 @@ export interface Probe {
   readonly reasons: Map<number, Cell>;
 }
 
+/** A place on a stack. */
+interface Frame {
+  readonly high: number;
+  readonly text: Cell;
+  /** between the tracepoint and our program: not what the packet passes */
+  readonly internal: boolean;
+}
+
+/** What runs a program at a tracepoint, and the program itself. */
+const TRACEPOINT_INTERNALS = /^(bpf_prog_|bpf_trace_run|__bpf_trace_|__traceiter_)/;
+/** The innermost frames that can be such. */
+const MOST_INTERNALS = 8;
+
 /** The process cell of one pid, valid while its name is these 16 bytes. */
 interface Process {
   readonly comm: readonly [number, number, number, number];
@@ -87,6 +109,9 @@ export class EventCells {
   readonly #tracepoints: boolean;
   readonly #probes = new Map<number, Probe>();
   readonly #places = new Map<number, { high: number; text: Cell }>();
+  readonly #callers = new Map<number, { high: number; text: Cell }>();
+  readonly #entries = new Map<number, Frame>();
+  readonly #frames = new Map<number, Frame>();
   readonly #processes = new Map<number, Process>();
   readonly #namespaces = new Map<number, Netns>();
   readonly #namelessNetns: Cell;
@@ -137,8 +162,47 @@ export class EventCells {
     const known = this.#places.get(low);
     if (known !== undefined && known.high === high) return known.text;
     const address = view.getBigUint64(at, true);
-    const name = address === 0n ? undefined : this.#names.place(address);
-    return keep(this.#places, low, { high, text: this.#format.place(address, name) }).text;
+    const symbol = address === 0n ? undefined : this.#names.symbol(address);
+    return keep(this.#places, low, { high, text: this.#format.place(address, symbol) }).text;
+  }
+
+  /** Who called the function: the address at `at` is where it returns to. */
+  caller(view: DataView, at: number): Cell {
+    const low = view.getInt32(at, true), high = view.getInt32(at + 4, true);
+    const known = this.#callers.get(low);
+    if (known !== undefined && known.high === high) return known.text;
+    const address = view.getBigUint64(at, true);
+    const text = this.#format.caller(address, address === 0n ? undefined : this.#returnTo(address));
+    return keep(this.#callers, low, { high, text }).text;
+  }
+
+  /**
+   * The stack whose `count` addresses lie at `at`, the innermost first, into `frames`. At a tracepoint it begins
+   * with the function that passes it.
+   */
+  stack(view: DataView, at: number, count: number, frames: Cell[]): void {
+    frames.length = 0;
+    for (let i = 0; i < count; i++) {
+      const frame = this.#frame(view, at + i * 8, i === 0);
+      if (frame.internal && this.#tracepoints && i < MOST_INTERNALS) frames.length = 0;
+      else frames.push(frame.text);
+    }
+  }
+
+  #frame(view: DataView, at: number, innermost: boolean): Frame {
+    const low = view.getInt32(at, true), high = view.getInt32(at + 4, true);
+    const cache = innermost ? this.#entries : this.#frames, known = cache.get(low);
+    if (known !== undefined && known.high === high) return known;
+    const address = view.getBigUint64(at, true);
+    const symbol = innermost ? this.#names.symbol(address) : this.#returnTo(address);
+    const internal = symbol !== undefined && TRACEPOINT_INTERNALS.test(symbol.name);
+    return keep(cache, low, { high, text: this.#format.frame(address, symbol), internal });
+  }
+
+  /** The call that returns to `address` lies before it, perhaps as the last of its function. */
+  #returnTo(address: bigint): CodeSymbol | undefined {
+    const call = this.#names.symbol(address - 1n);
+    return call === undefined ? undefined : { name: call.name, offset: call.offset + 1 };
   }
 
   /** The process, by the name that the task had when it was seen. */

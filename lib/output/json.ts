@@ -9,10 +9,12 @@
  * hold their field's name, and the quotes and commas around it, too.
  */
 import { packetEvent } from "../../bpf-programs/events.ts";
-import { type Cell, cell, putAddress, putCell, putDecimal, SLACK } from "./bytes.ts";
-import { type CellFormat, EventCells, NOTHING, offsetOf } from "./cells.ts";
+import { Additions, lengthOf } from "./additions.ts";
+import { type Cell, cell, putAddress, putCell, putDecimal, putText, SLACK } from "./bytes.ts";
+import { type CellFormat, EventCells, NOTHING, offsetOf, placeText } from "./cells.ts";
 import { EventClock } from "./clock.ts";
 import {
+  type CodeSymbol,
   type EventPrinter,
   type InterfaceNames,
   type Names,
@@ -27,7 +29,7 @@ import type { LineSink } from "./writer.ts";
 export const JSON_SCHEMA_VERSION = 1;
 
 /** All that is not in a cell of its own length, at its widest. */
-const FIXED_BYTES = 512;
+const FIXED_BYTES = 768;
 
 const { timestamp: TIMESTAMP, skb: SKB, netns: NETNS, mark: MARK, ifindex: IFINDEX, mtu: MTU, len: LEN } =
   offsetOf;
@@ -39,10 +41,12 @@ const AFTER_SKB = cell('","cpu":');
 const TIME = cell(',"time":'), QUOTE = cell('"');
 const MARK_KEY = cell(',"mark":'), PROTO_KEY = cell(',"proto":'), MTU_KEY = cell(',"mtu":');
 const LEN_KEY = cell(',"len":');
-const SADDR_KEY = cell(',"tuple":{"saddr":"'),
+const TUPLE_KEY = cell(',"tuple":{'), TUNNEL_KEY = cell(',"tunnel_tuple":{');
+const SADDR_KEY = cell('"saddr":"'),
   DADDR_KEY = cell('","daddr":"'),
   SPORT_KEY = cell('","sport":');
-const DPORT_KEY = cell(',"dport":'), EMPTY_TUPLE = cell(',"tuple":{}'), CLOSE = cell("}");
+const DPORT_KEY = cell(',"dport":'), CLOSE = cell("}");
+const STACK_KEY = cell(',"stack":['), CLOSE_LIST = cell("]"), COMMA = 0x2c;
 const END = 0x0a7d; // "}\n", little endian
 /** By the flags byte. */
 const FLAGS: readonly Cell[] = Array.from(
@@ -59,6 +63,7 @@ export class JsonPrinter implements EventPrinter {
   readonly #cells: EventCells;
   readonly #clock: EventClock;
   readonly #tuple = new Tuple();
+  readonly #additions: Additions;
 
   constructor(
     sink: LineSink,
@@ -73,6 +78,7 @@ export class JsonPrinter implements EventPrinter {
     this.#opening = OPENING(tracepoints ? "tracepoint" : "kprobe");
     this.#cells = new EventCells(jsonCells, { names, interfaces, netnsNames, tracepoints });
     this.#clock = new EventClock(bootOffsetNs);
+    this.#additions = new Additions(options, this.#cells);
   }
 
   /** JSON lines have none. */
@@ -85,9 +91,16 @@ export class JsonPrinter implements EventPrinter {
     const netns = cells.netns(view.getInt32(offset + NETNS, true));
     const netnsName = options.outputNetnsNames ? cells.netnsName(netns) : NOTHING;
     const iface = options.outputMeta ? cells.iface(netns, view.getUint32(offset + IFINDEX, true)) : NOTHING;
-    const names = func.length + place.length + process.length + netnsName.length + iface.length;
+    const additions = this.#additions;
+    let added = "";
+    if (additions.any) {
+      additions.read(view, offset);
+      added = this.#addedText();
+    }
+    const names = func.length + additions.caller.length + place.length + process.length + netnsName.length +
+      iface.length;
 
-    let to = sink.room(FIXED_BYTES + names + SLACK);
+    let to = sink.room(FIXED_BYTES + names + lengthOf(additions.frames) + added.length + SLACK);
     const out = sink.view;
     const skbLow = view.getInt32(offset + SKB, true), skbHigh = view.getInt32(offset + SKB + 4, true);
     to = putCell(out, to, this.#opening);
@@ -96,6 +109,7 @@ export class JsonPrinter implements EventPrinter {
     to = putDecimal(out, to, view.getUint32(offset + CPU, true));
     to = putCell(out, to, process);
     to = putCell(out, to, func);
+    to = putCell(out, to, additions.caller);
     to = putCell(out, to, place);
     if (options.timestamp !== "none") {
       this.#clock.read(
@@ -118,11 +132,40 @@ export class JsonPrinter implements EventPrinter {
     if (options.outputTuple) {
       const bytes = view.getUint16(offset + HEADER_LENGTH, true);
       decodeTuple(view, offset + HEADERS, bytes < HEADER_ROOM ? bytes : HEADER_ROOM, protocol, this.#tuple);
-      to = putTupleObject(out, to, view, this.#tuple, options.outputTcpFlags);
+      to = putTupleObject(out, putCell(out, to, TUPLE_KEY), view, this.#tuple, options.outputTcpFlags);
     }
+    if (additions.has.tunnel) {
+      to = putCell(out, to, TUNNEL_KEY);
+      to = putTupleObject(out, to, view, additions.tunnel, options.outputTcpFlags);
+    }
+    if (additions.has.stack) {
+      to = putCell(out, to, STACK_KEY);
+      for (let i = 0; i < additions.frames.length; i++) {
+        if (i > 0) out.setUint8(to++, COMMA);
+        to = putCell(out, to, additions.frames[i]!);
+      }
+      to = putCell(out, to, CLOSE_LIST);
+    }
+    to = putText(out, to, added);
     out.setUint16(to, END, true);
     sink.commit(to + 2);
     this.printed++;
+  }
+
+  /** Fields that few ask for. */
+  #addedText(): string {
+    const additions = this.#additions;
+    const { dumps = [], values = [] } = this.#options, fields: [name: string, value: unknown][] = [];
+    if (additions.has.controlBlock) fields.push(["cb", additions.controlBlock ?? null]);
+    dumps.forEach(({ struct }, i) => fields.push([struct, additions.dumps[i] ?? null]));
+    if (values.length > 0) {
+      const plain = values.map(({ source, plain }, i) => {
+        const value = additions.values[i];
+        return [source, value === undefined ? null : plain(value)] as const;
+      });
+      fields.push(["skb_metadata", Object.fromEntries(plain)]);
+    }
+    return fields.map(([name, value]) => `,"${name}":${quoted(value)}`).join("");
   }
 
   #putTime(out: DataView, to: number, skbHigh: number, skbLow: number): number {
@@ -140,10 +183,10 @@ export class JsonPrinter implements EventPrinter {
   }
 }
 
-/** `{"saddr":...}` with all its fields, or `{}` when there is no IP header. */
+/** What stands in the braces, all fields or none when there is no IP header, and the closing one. */
 function putTupleObject(out: DataView, to: number, view: DataView, tuple: Tuple, flags: boolean): number {
   const { etherType, protocol } = tuple;
-  if (etherType === 0) return putCell(out, to, EMPTY_TUPLE);
+  if (etherType === 0) return putCell(out, to, CLOSE);
   const putIp = etherType === ETH_P_IP ? putIpv4 : putIpv6;
   to = putIp(out, putCell(out, to, SADDR_KEY), view, tuple.source);
   to = putIp(out, putCell(out, to, DADDR_KEY), view, tuple.destination);
@@ -163,10 +206,13 @@ const jsonCells: CellFormat = {
     const reason = drop.name === undefined ? "null" : quoted(drop.name);
     return cell(`,"func":${quoted(func)},"reason":${reason},"reason_code":${drop.code}`);
   },
-  place(address, name) {
-    const location = address === 0n ? "null" : quoted(name ?? `0x${address.toString(16)}`);
-    return cell(`,"location":${location}`);
+  place: (address, symbol) =>
+    cell(`,"location":${address === 0n ? "null" : quoted(codeText(address, symbol))}`),
+  caller(address, symbol) {
+    const name = symbol?.name ?? (address === 0n ? null : `0x${address.toString(16)}`);
+    return cell(`,"caller_func":${quoted(name)}`);
   },
+  frame: (address, symbol) => cell(quoted(codeText(address, symbol))),
   process: (comm, pid) => cell(`,"process":${quoted(`${comm}:${pid}`)}`),
   netns: (inode) => cell(`,"netns":${inode}`),
   netnsName: (name) => cell(`,"netns_name":${name === undefined ? "null" : quoted(name)}`),
@@ -174,9 +220,13 @@ const jsonCells: CellFormat = {
     cell(`,"iface":${quoted(name === undefined ? `${ifindex}` : `${name}:${ifindex}`)}`),
 };
 
-/** A JSON string in ASCII. */
-function quoted(text: string): string {
-  return JSON.stringify(text).replace(
+function codeText(address: bigint, symbol: CodeSymbol | undefined): string {
+  return symbol === undefined ? `0x${address.toString(16)}` : placeText(symbol);
+}
+
+/** A value as JSON, in ASCII. */
+function quoted(value: unknown): string {
+  return JSON.stringify(value).replace(
     /[\x7f-\uffff]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );

@@ -1,5 +1,8 @@
 /** What every output format is made of: what it is told, whom it asks for names, what it does. */
 
+import type { RecordLayout } from "../../bpf-programs/events.ts";
+import type { Dump } from "../btf/dump.ts";
+
 /** One printer per trace. */
 export interface EventPrinter {
   /** events printed; a header is none */
@@ -7,7 +10,7 @@ export interface EventPrinter {
   /** What precedes the first event, in formats that have such a thing. */
   header(): void;
   /**
-   * Prints the record of `packetEvent.size` bytes at `offset`. Nothing of it is kept.
+   * Prints the record at `offset`: a packetEvent, and what `PrintOptions.record` has behind it. Nothing is kept.
    *
    * @throws {KernelError} the sink could not write
    */
@@ -25,18 +28,50 @@ export interface PrintOptions {
   readonly timestamp: "none" | "current" | "relative" | "absolute";
   /** the probes are tracepoints: kfree_skb has its reason and place in other arguments */
   readonly tracepoints: boolean;
+  /** what the records hold beyond a packetEvent, all of which is printed; absent: nothing */
+  readonly record?: RecordLayout;
+  /** how to show its copies of structs, in this order */
+  readonly dumps?: readonly StructDump[];
+  /** how to show its values, in the record's order */
+  readonly values?: readonly ShownValue[];
   /** CLOCK_REALTIME - CLOCK_MONOTONIC in ns, measured once; for "absolute" */
   readonly bootOffsetNs: bigint;
+}
+
+/** A struct that is shown whole. */
+export interface StructDump {
+  readonly name: "skb" | "sharedInfo";
+  /** sk_buff, skb_shared_info */
+  readonly struct: string;
+  readonly dump: Dump;
+}
+
+/** A number that an expression gave. */
+export interface ShownValue {
+  /** the expression */
+  readonly source: string;
+  /** its last member's name */
+  readonly label: string;
+  text(value: bigint): string;
+  plain(value: bigint): number | string | boolean;
 }
 
 /** Names for what the records carry as numbers. Each answer is kept, so they may be slow. */
 export interface Names {
   /** the function, with `[module]`, or tracepoint that `packetEvent.address` stands for */
   probe(address: bigint): string | undefined;
-  /** `symbol+0xoff`, with `[module]`: the code at `address` */
-  place(address: bigint): string | undefined;
+  /** the function that holds the code at `address` */
+  symbol(address: bigint): CodeSymbol | undefined;
   /** enum skb_drop_reason and its like in modules; empty on kernels without drop reasons */
   readonly dropReasons: ReadonlyMap<number, string>;
+}
+
+/** A place in a function. */
+export interface CodeSymbol {
+  /** with `[module]` */
+  readonly name: string;
+  /** bytes behind the function's start */
+  readonly offset: number;
 }
 
 /** Names of network interfaces, which come and go. */

@@ -5,6 +5,7 @@
  * interface, function) are kept as ready-made cells; the rest are digit loops. No strings, no objects.
  */
 import { packetEvent } from "../../bpf-programs/events.ts";
+import { Additions, lengthOf } from "./additions.ts";
 import {
   cell,
   centre,
@@ -16,10 +17,11 @@ import {
   putHexFour,
   putSpace,
   putSpaces,
+  putText,
   SLACK,
   tail,
 } from "./bytes.ts";
-import { type CellFormat, EventCells, NOTHING, offsetOf } from "./cells.ts";
+import { type CellFormat, EventCells, NOTHING, offsetOf, placeText } from "./cells.ts";
 import { EventClock } from "./clock.ts";
 import {
   type EventPrinter,
@@ -33,10 +35,10 @@ import { decodeTuple, putTuple, Tuple, TUPLE_BYTES } from "./tuple.ts";
 import type { LineSink } from "./writer.ts";
 
 const SKB_WIDTH = 18, CPU_WIDTH = 3, PROCESS_WIDTH = 16, TIME_WIDTH = 23, TIMESTAMP_WIDTH = 16;
-const NETNS_WIDTH = 10, MARK_WIDTH = 8, IFACE_WIDTH = 16, MTU_WIDTH = 5, LEN_WIDTH = 5;
+const NETNS_WIDTH = 10, MARK_WIDTH = 8, IFACE_WIDTH = 16, MTU_WIDTH = 5, LEN_WIDTH = 5, CB_WIDTH = 56;
 
-/** All columns but netns name, tuple, function and place, at their widest (a timestamp of 20 digits). */
-const FIXED_BYTES = 192;
+/** All columns but netns name, tuple and those behind it, at their widest (a timestamp of 20 digits). */
+const FIXED_BYTES = 192 + 1 + CB_WIDTH;
 const NEWLINE = 0x0a, HEX_PREFIX = 0x7830; // "0x", little endian
 
 const { timestamp: TIMESTAMP, skb: SKB, netns: NETNS, mark: MARK, ifindex: IFINDEX, mtu: MTU, len: LEN } =
@@ -53,7 +55,9 @@ export class TextPrinter implements EventPrinter {
   readonly #cells: EventCells;
   readonly #clock: EventClock;
   readonly #tuple = new Tuple();
+  readonly #additions: Additions;
   #longestTuple = 0;
+  #longestFunc = 0;
 
   constructor(
     sink: LineSink,
@@ -72,6 +76,7 @@ export class TextPrinter implements EventPrinter {
       tracepoints,
     });
     this.#clock = new EventClock(bootOffsetNs);
+    this.#additions = new Additions(options, this.#cells);
   }
 
   /** The line of column names. */
@@ -85,10 +90,13 @@ export class TextPrinter implements EventPrinter {
         ? ` ${"NETNS".padEnd(NETNS_WIDTH)} ${"MARK/x".padEnd(MARK_WIDTH)} ${centre("IFACE", IFACE_WIDTH)}` +
           ` PROTO  ${"MTU".padEnd(MTU_WIDTH)} ${"LEN".padEnd(LEN_WIDTH)}`
         : "",
+      this.#additions.has.controlBlock ? ` ${"__sk_buff->cb[]".padEnd(CB_WIDTH)}` : "",
       // No space before it, neither here nor in the lines: pwru's columns.
       outputNetnsNames ? centre("NETNS NAME", netnsNamesMaxLength) : "",
       outputTuple ? " TUPLE" : "",
       " FUNC",
+      this.#additions.has.caller ? " CALLER" : "",
+      this.#additions.has.tunnel ? " TUNNEL" : "",
     ];
     const line = cell(columns.join(""));
     const start = this.#sink.room(line.length + 1 + SLACK);
@@ -103,7 +111,17 @@ export class TextPrinter implements EventPrinter {
     const func = cells.func(probe, view, offset), place = cells.place(probe, view, offset);
     const netns = cells.netns(view.getInt32(offset + NETNS, true));
     const netnsName = options.outputNetnsNames ? cells.netnsName(netns) : NOTHING;
-    let to = sink.room(FIXED_BYTES + TUPLE_BYTES + netnsName.length + func.length + place.length + SLACK);
+    const additions = this.#additions;
+    let values = "", below = "";
+    if (additions.any) {
+      additions.read(view, offset);
+      values = this.#valuesText();
+      below = this.#dumpsText();
+    }
+    if (func.length > this.#longestFunc) this.#longestFunc = func.length;
+    const names = netnsName.length + this.#longestFunc + additions.caller.length + place.length;
+    const added = values.length + lengthOf(additions.frames) + below.length;
+    let to = sink.room(FIXED_BYTES + 2 * TUPLE_BYTES + names + added + SLACK);
     const out = sink.view;
     const times = options.timestamp !== "none";
     if (times) {
@@ -152,6 +170,9 @@ export class TextPrinter implements EventPrinter {
       end = to + LEN_WIDTH;
       to = putSpaces(out, putDecimal(out, to, view.getUint32(offset + LEN, true)), end);
     }
+    if (additions.has.controlBlock) {
+      to = putText(out, putSpace(out, to), controlBlockText(additions.controlBlock));
+    }
     if (options.outputNetnsNames) to = putCell(out, to, netnsName);
     if (options.outputTuple) {
       const bytes = view.getUint16(offset + HEADER_LENGTH, true);
@@ -163,15 +184,53 @@ export class TextPrinter implements EventPrinter {
       else to = putSpaces(out, to, from + this.#longestTuple);
     }
     to = putSpace(out, to);
+    end = to + this.#longestFunc;
     to = putCell(out, to, func);
+    if (additions.has.caller) {
+      to = putSpace(out, putSpaces(out, to, end));
+      to = putCell(out, to, additions.caller);
+    }
+    if (additions.has.tunnel) {
+      to = putTuple(out, putSpace(out, to), view, additions.tunnel, options.outputTcpFlags);
+    }
     if (place.length > 0) {
       to = putSpace(out, to);
       to = putCell(out, to, place);
+    }
+    if (additions.any) {
+      to = putText(out, to, values);
+      for (const frame of additions.frames) {
+        out.setUint8(to, NEWLINE);
+        to = putCell(out, to + 1, frame);
+      }
+      to = putText(out, to, below);
     }
     out.setUint8(to, NEWLINE);
     sink.commit(to + 1);
     this.printed++;
   }
+
+  /** " mtu=1500 len=84" */
+  #valuesText(): string {
+    const { values = [] } = this.#options;
+    return values.map(({ label, text }, i) => {
+      const value = this.#additions.values[i];
+      return ` ${label}=${value === undefined ? "-" : text(value)}`;
+    }).join("");
+  }
+
+  /** A line end and the text, which ends its last line itself, as pwru has them. */
+  #dumpsText(): string {
+    const { dumps = [] } = this.#options;
+    return dumps.map(({ struct }, i) => `\n${this.#additions.dumps[i] ?? `(struct ${struct})unreadable\n`}`)
+      .join("");
+  }
+}
+
+/** `[0x00000000,0x0000002A,...]`: five words in 56 columns. */
+function controlBlockText(words: readonly number[] | undefined): string {
+  const texts = words?.map((word) => `0x${word.toString(16).toUpperCase().padStart(8, "0")}`);
+  return `[${texts?.join(",") ?? "unreadable"}]`.padEnd(CB_WIDTH);
 }
 
 /** How a column spells its value, with the padding that is always the same. */
@@ -182,7 +241,9 @@ function textCells(netnsNameWidth: number): CellFormat {
       if (drop === undefined) return cell(name);
       return cell(drop.name === undefined ? `${name} (${drop.code})` : `${name}(${drop.name})`);
     },
-    place: (_, name) => name === undefined ? NOTHING : cell(name),
+    place: (_, symbol) => symbol === undefined ? NOTHING : cell(placeText(symbol)),
+    caller: (address, symbol) => cell(symbol?.name ?? `0x${address.toString(16)}`),
+    frame: (address, symbol) => cell(symbol?.name ?? `0x${address.toString(16)}`),
     process: (comm, pid) => padded(tail(`${printable(comm)}:${pid}`, PROCESS_WIDTH), PROCESS_WIDTH),
     netns: (inode) => padded(`${inode}`, NETNS_WIDTH),
     netnsName: (name = "") => cell(centre(printable(name).slice(0, netnsNameWidth), netnsNameWidth)),

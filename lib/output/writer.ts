@@ -44,8 +44,8 @@ export function descriptor(fd: number): ByteTarget {
 const BATCH_BYTES = 32 * 1024;
 
 export class BatchWriter implements LineSink {
-  readonly #bytes = new Uint8Array(BATCH_BYTES);
-  readonly view = new DataView(this.#bytes.buffer);
+  #bytes = new Uint8Array(BATCH_BYTES);
+  view = new DataView(this.#bytes.buffer);
   /** the reader has gone; whatever is written from now on is thrown away */
   closed = false;
   #used = 0;
@@ -55,11 +55,14 @@ export class BatchWriter implements LineSink {
     this.#target = target;
   }
 
-  /** @throws {RangeError} more than a batch; {KernelError} from the flush that makes room */
+  /** An event that is larger than a batch is one of its own. @throws {KernelError} from the flush that makes room */
   room(size: number): number {
     if (this.#used + size > BATCH_BYTES) {
-      if (size > BATCH_BYTES) throw new RangeError(`${size} bytes are more than a batch of ${BATCH_BYTES}`);
       this.flush();
+      if (size > this.#bytes.length) {
+        this.#bytes = new Uint8Array(size);
+        this.view = new DataView(this.#bytes.buffer);
+      }
     }
     return this.#used;
   }

@@ -7,9 +7,10 @@ import { disassemble, referenceNames } from "../../asm/disasm.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
+import { MAX_VALUES, packetEvent, recordLayout } from "../../bpf-programs/events.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
 import * as programs from "../../bpf-programs/trace.ts";
-import { compileFilter, skb } from "../../lib/expr/compile.ts";
+import { compileFilter, compileValue, skb } from "../../lib/expr/compile.ts";
 import { exprBtf } from "../fixtures/expr_types.ts";
 import { fixtureTypes } from "../fixtures/kernel_types.ts";
 import { expectGolden } from "../golden.ts";
@@ -78,6 +79,18 @@ const expression = compileFilter(
   exprBtf,
   skb,
 );
+const values = ["skb->len", "skb->dev->mtu / skb->small", "skb->pkt_type"].map((source) =>
+  compileValue(source, exprBtf, skb)
+);
+const allAdditions = {
+  caller: true,
+  stack: true,
+  controlBlock: true,
+  skbBytes: 232,
+  sharedInfoBytes: 320,
+  tunnel: true,
+  values,
+};
 const kfreeSkb = { name: "kfree_skb", index: 3, skb: 0, location: 1, reason: 2 };
 
 test.each<[name: string, spec: ProgramSpec]>([
@@ -94,6 +107,14 @@ test.each<[name: string, spec: ProgramSpec]>([
     programs.kprobeMultiProgram(options("struct", { expression }), context, 1),
   ],
   ["multi_void_cast_expression", programs.kprobeMultiProgram(options("void", { expression }), context, 1)],
+  [
+    "kprobe_bulk_additions",
+    programs.kprobeProgram(options("none", { additions: allAdditions }), context, 1),
+  ],
+  [
+    "kprobe_arm64_caller",
+    programs.kprobeProgram(options("none", { additions: { caller: true } }), probeContext("arm64"), 1),
+  ],
   ["tracepoint", programs.tracepointProgram(options("void", { meta: true, tuple: true }), kfreeSkb)],
 ])("%s", (name, spec) => {
   expectGolden(`programs/${name}.txt`, listing(spec));
@@ -118,6 +139,13 @@ test("An option that is off leaves no code behind", () => {
       { expression },
       { meta: true },
       { tuple: true },
+      { additions: { caller: true } },
+      { additions: { stack: true } },
+      { additions: { controlBlock: true } },
+      { additions: { skbBytes: 232 } },
+      { additions: { sharedInfoBytes: 320 } },
+      { additions: { tunnel: true } },
+      { additions: { values: [values[0]!] } },
     ]
   ) {
     expect(size(extra)).toBeGreaterThan(bare);
@@ -131,6 +159,41 @@ test("Members of the sk_buff that do not fit the copy are read on their own", ()
   );
   // the copy, words[3] (from 8 to 224 would be too much), and the headers
   expect(listed.match(/call bpf_probe_read_kernel/g)?.length).toBe(3);
+});
+
+test("A tracepoint knows no caller", () => {
+  expect(() => programs.tracepointProgram(options("void", { additions: { caller: true } }), kfreeSkb))
+    .toThrow(
+      "This hook does not know who called",
+    );
+});
+
+test("A record has no byte that nobody asked for", () => {
+  const sizes = [
+    {},
+    { caller: true },
+    { stack: true },
+    { controlBlock: true },
+    { skbBytes: 232 },
+    { sharedInfoBytes: 320 },
+    { tunnel: true },
+    { values },
+    allAdditions,
+  ].map((additions) => recordLayout(additions).size - packetEvent.size);
+  expect(sizes).toEqual([
+    0,
+    8,
+    400 + 8,
+    20 + 4,
+    232 + 8,
+    320 + 8,
+    104 + 8,
+    3 * 8 + 8,
+    8 + 24 + 400 + 232 + 320 + 104 + 4 + 20 + 4 + 4 + 8,
+  ]);
+  const most = Array.from({ length: MAX_VALUES }, () => values[0]!);
+  expect(recordLayout({ values: most }).size).toBe(192 + 8 * 32 + 8);
+  expect(() => recordLayout({ values: [...most, values[0]!] })).toThrow("A record holds 32 values, not 33");
 });
 
 test("Registers of an unknown architecture are refused", () => {

@@ -41,7 +41,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _pwru; printf '%s\\n' "\${COMPREPLY[@
 
   test.skipIf(Bun.which("bash") === null).each<[words: string[], offered: string[]]>([
     [["--time"], ["--timestamp"]],
-    [["--output-t"], ["--output-tcp-flags", "--output-tuple"]],
+    [["--output-t"], ["--output-tcp-flags", "--output-tunnel", "--output-tuple"]],
     [["--timestamp", "a"], ["absolute"]],
     [["--backend", "kprobe"], ["kprobe", "kprobe-multi"]],
     [["--filter-ifname", "l"], ["lo"]],

@@ -1,7 +1,8 @@
 /** Values of kernel types as text. */
 import { expect, test } from "bun:test";
 import { parseBtf } from "../../lib/btf/parse.ts";
-import { formatValue } from "../../lib/expr/format.ts";
+import { formatValue, plainResult } from "../../lib/expr/format.ts";
+import type { ValueType } from "../../lib/expr/types.ts";
 import { BtfBuilder } from "../btf/builder.ts";
 
 const b = new BtfBuilder();
@@ -77,6 +78,20 @@ test.each<[what: string, type: number, value: Uint8Array | bigint, text: string]
   ["void", 0, 0n, "..ERR.."],
 ])("%s", (_, type, value, text) => {
   expect(formatValue(btf, type, value)).toBe(text);
+});
+
+test.each<[type: ValueType, value: bigint, plain: number | string | boolean]>([
+  [{ kind: "integer", bits: 32, signed: false }, 0xffffffffn, 0xffffffff],
+  [{ kind: "integer", bits: 64, signed: true }, 2n ** 64n - 5n, -5],
+  [{ kind: "integer", bits: 64, signed: false }, 2n ** 53n - 1n, 2 ** 53 - 1],
+  [{ kind: "integer", bits: 64, signed: false }, 2n ** 53n, "9007199254740992"],
+  [{ kind: "integer", bits: 8, signed: false, bool: true }, 1n, true],
+  [{ kind: "integer", bits: 8, signed: false, bool: true }, 0n, false],
+  [{ kind: "integer", bits: 64, signed: false, enumId: wide, id: wide }, 1n << 63n, "TOP"],
+  [{ kind: "integer", bits: 64, signed: false, enumId: wide, id: wide }, 9n, 9],
+  [{ kind: "pointer", target: 0 }, 0x1000n, "0x1000"],
+])("for a program: %j", (type, value, plain) => {
+  expect(plainResult(btf, type, value)).toBe(plain);
 });
 
 test("A struct that says it holds itself ends somewhere", () => {

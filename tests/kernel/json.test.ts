@@ -75,6 +75,63 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("JSON lines (needs root, Linux 5.8)
     expect(events.some(({ time }) => (time as number) > 0)).toBe(true);
   });
 
+  test("the stack of a drop ends where the system call began", async () => {
+    const events = await eventsOf(
+      ["--output-stack", "--filter-func", "kfree_skb", "udp and dst port 4082"],
+      () => void sh("echo hello > /dev/udp/127.0.0.1/4082"),
+    );
+    expect(events).toHaveLength(1);
+    const stack = events[0]?.["stack"] as string[];
+    expect(stack.every((place) => /^[a-z_A-Z0-9.]+(\[\w+\])?\+0x[0-9a-f]+$/.test(place))).toBe(true);
+    // the tracepoint's own place for it is the return address of the function that it is in
+    const functions = stack.map((place) => place.split("+")[0]);
+    expect(functions).toContain((events[0]?.["location"] as string).split("+")[0]);
+    expect(functions.at(-1)).toMatch(/^entry_|^el0/);
+  });
+
+  test("values of expressions are those of the fields beside them", async () => {
+    using pair = new VethPair("jvalue");
+    const expressions = {
+      "skb->len": "len",
+      "skb->mark": "mark",
+      "skb->protocol": "proto",
+      "skb->dev->mtu": "mtu",
+      "skb->dev->nd_net.net->ns.inum": "netns",
+    } as const;
+    const events = await eventsOf(
+      [
+        ...Object.keys(expressions).flatMap((source) => ["--output-skb-metadata", source]),
+        "--output-skb-metadata=skb->len / (skb->mark - 42),((u32 *)skb->cb)[2],((u32 *)skb->cb)[5],skb->head",
+        "--output-skb",
+        "--output-skb-cb",
+        "--output-skb-shared-info",
+        "host 10.77.0.2 and (icmp or udp port 4083)",
+      ],
+      () =>
+        void sh(`ip netns exec ${pair.a} bash -c '
+          ping -c1 -W2 -m 42 10.77.0.2; echo hello > /dev/udp/10.77.0.2/4083'`),
+    );
+    let withDevice = 0;
+    for (const event of events) {
+      const values = event["skb_metadata"] as Event, cb = event["cb"] as number[];
+      const hasDevice = event["iface"] !== "0";
+      for (const [source, field] of Object.entries(expressions)) {
+        if (source.includes("dev") && !hasDevice) expect(values[source]).toBeNull();
+        else expect({ source, value: values[source] }).toEqual({ source, value: event[field] });
+      }
+      if (hasDevice) withDevice++;
+      const marked = event["mark"] === 42;
+      expect(values["skb->len / (skb->mark - 42)"] === null).toBe(marked);
+      expect([cb[0], cb[3]]).toEqual(
+        [values["((u32 *)skb->cb)[2]"], values["((u32 *)skb->cb)[5]"]] as number[],
+      );
+      expect(event["sk_buff"]).toContain(`\n .head = (unsigned char *)${values["skb->head"]},\n`);
+      expect(event["skb_shared_info"]).toContain("\n .dataref = (atomic_t){\n");
+    }
+    expect(withDevice).toBeGreaterThan(8);
+    expect(events.some(({ cb }) => (cb as number[]).some((word) => word !== 0))).toBe(true);
+  });
+
   test("names that would break a line: of a process, an interface and a namespace", async () => {
     const netns = 'pwru-"\\j', iface = 'e"\\\x01\u00fc';
     // A comm is bytes: here a quote, a carriage return, an escape and half a character.

@@ -7,6 +7,8 @@ import { probeContext } from "../../bpf-programs/registers.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
 import * as programs from "../../bpf-programs/trace.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
+import { MAX_VALUES } from "../../bpf-programs/events.ts";
+import { compileValue, skb } from "../../lib/expr/compile.ts";
 import { BtfTypes } from "../../lib/btf/types.ts";
 import { Maps } from "../../lib/maps/maps.ts";
 import { noNames } from "../../lib/pcap_filter/names.ts";
@@ -42,9 +44,26 @@ const filters = [
   "geneve 7 and host 10.0.0.1",
   "ip protochain 6",
 ];
+/** With a chain of pointers, a division and values below it. */
+const someValue = () =>
+  compileValue("(skb->len + skb->mark) * (skb->hash - skb->dev->mtu / skb->truesize)", loadKernelBtf(), skb);
+
 const shapes: [name: string, options: Partial<TraceOptions>][] = [
   ["nothing but the packet", { meta: false, tuple: false }],
   ["all columns", { meta: true, tuple: true }],
+  ["all additions", {
+    additions: {
+      caller: true,
+      stack: true,
+      controlBlock: true,
+      skbBytes: 232,
+      sharedInfoBytes: 320,
+      tunnel: true,
+      values: hasKernelBtf ? Array.from({ length: MAX_VALUES }, () => someValue()) : [],
+    },
+  }],
+  ["the tunnel alone", { meta: false, tuple: false, additions: { tunnel: true } }],
+  ["the shared info alone", { meta: false, tuple: false, additions: { sharedInfoBytes: 320 } }],
   [
     "every filter, fragments read",
     {
@@ -86,7 +105,10 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             programs.kprobePositionsProgram(options, context),
             programs.kprobeMultiProgram(options, context, 3),
             programs.kprobeMultiPositionsProgram(options, context),
-            programs.tracepointProgram(options, first as programs.TracepointHook),
+            programs.tracepointProgram(
+              { ...options, additions: { ...options.additions, caller: false } },
+              first as programs.TracepointHook,
+            ),
           ];
           for (const spec of specs) {
             using program = loadProgram(spec, { maps });

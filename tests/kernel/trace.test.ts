@@ -75,6 +75,73 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     );
   });
 
+  test("--output-stack: the functions down to the system call that sent it", async () => {
+    const { lines, status } = await traceWhile(
+      [
+        "--backend",
+        "tracepoint",
+        "--output-stack",
+        "--filter-func",
+        "net_dev_queue|kfree_skb",
+        "udp and dst port 4090",
+      ],
+      () => void sh("echo hello > /dev/udp/127.0.0.1/4090"),
+    );
+    expect(status).toBe(0);
+    const [sent, dropped] = lines;
+    expect(lines.map(({ func }) => func)).toEqual(["net_dev_queue", "kfree_skb"]);
+    expect(sent?.below[0]).toBe("__dev_queue_xmit");
+    const path = ["ip_output", "udp_sendmsg", "ksys_write"].map((name) => sent?.below.indexOf(name) ?? -1);
+    expect(path.toSorted((a, b) => a - b)).toEqual(path);
+    expect(path[0]).toBeGreaterThan(0);
+    expect(dropped?.below[0]).toMatch(/skb_reason_drop|kfree_skb/);
+    expect(dropped?.below[1]).toMatch(/^_*udp/);
+  });
+
+  test("--output-skb and --output-skb-shared-info agree with the columns of the same line", async () => {
+    using pair = new VethPair("dump");
+    const { lines, status } = await traceWhile(
+      ["--backend", "tracepoint", "--output-skb", "--output-skb-shared-info", "icmp and host 10.77.0.2"],
+      () => void sh(`ip netns exec ${pair.a} ping -c1 -W2 -m 42 10.77.0.2`),
+    );
+    expect(status).toBe(0);
+    expect(lines.length).toBeGreaterThan(10);
+    for (const { len, mark, ifindex, below } of lines) {
+      const text = below.join("\n");
+      expect(below[0]).toBe("(struct sk_buff){");
+      expect(below).toContain(` .len = (unsigned int)${len},`);
+      expect(text.includes(`.mark = (__u32)${mark},`)).toBe(mark !== 0);
+      expect(/\.dev = \(struct net_device \*\)0xffff[0-9a-f]{12},/.test(text)).toBe(ifindex !== 0);
+      expect(text).toMatch(/\n \.head = \(unsigned char \*\)0xffff[0-9a-f]{12},\n/);
+      expect(text).toMatch(/\n}\n\n\(struct skb_shared_info\){\n( .*\n)*}/);
+      expect(text).toMatch(/\n \.dataref = \(atomic_t\){\n  \.counter = \(int\)[1-9]/);
+    }
+    expect(new Set(lines.map(({ mark }) => mark)).has(42)).toBe(true);
+  });
+
+  test("--output-tunnel: the inner packet while it is inside, and nothing in packets that are in no tunnel", async () => {
+    using pair = new VethPair("tunnel");
+    pair.addVxlan();
+    const { lines, status } = await traceWhile(
+      ["--backend", "tracepoint", "--output-tunnel", "udp port 4789 or icmp"],
+      () => void sh(`ip netns exec ${pair.a} bash -c 'ping -c1 -W2 10.78.0.2; ping -c1 -W2 10.77.0.2'`),
+    );
+    expect(status).toBe(0);
+    const of = (tuple: RegExp, func: string) =>
+      lines.filter((line) => tuple.test(line.tuple ?? "") && line.func === func)
+        .map(({ tunnel }) => tunnel).filter((tunnel) => !tunnel?.includes("icmp6")); // devices that come up
+    // The neighbour's question and answer go through the tunnel as well, and are no IP.
+    const outer = of(/^10\.77\.0\.1:\d+->10\.77\.0\.2:4789\(udp\)$/, "net_dev_start_xmit");
+    expect(new Set(outer)).toEqual(new Set([":0->:0()", "10.78.0.1:0->10.78.0.2:0(icmp)"]));
+    const back = of(/^10\.77\.0\.2:\d+->10\.77\.0\.1:4789\(udp\)$/, "net_dev_start_xmit");
+    expect(back).toContain("10.78.0.2:0->10.78.0.1:0(icmp)");
+    for (const host of ["10.78.0", "10.77.0"]) {
+      const plain = lines.filter(({ tuple }) => tuple === `${host}.1:0->${host}.2:0(icmp)`);
+      expect(plain.length).toBeGreaterThan(4);
+      expect(new Set(plain.map(({ tunnel }) => tunnel))).toEqual(new Set([":0->:0()"]));
+    }
+  });
+
   test("--filter-func chooses among tracepoints", async () => {
     const { lines, stderr } = await traceWhile(
       ["--backend", "tracepoint", "--filter-func", "net_dev_.*", "icmp"],
@@ -284,6 +351,12 @@ describe.skipIf(!isRoot)("refusals (as root)", () => {
       ["--kernel-btf", "/no/such"],
       2,
       'error: Cannot read "/no/such": ENOENT\n  hint      pwru --help lists the options\n',
+    ],
+    [
+      ["--backend", "tracepoint", "--output-caller"],
+      1,
+      "error: Cannot tell the caller of a tracepoint: only kprobes can\n" +
+      "  hint      leave out --output-caller, or take --output-stack, which shows callers too\n",
     ],
     [
       ["--kernel-btf", "/etc/passwd"],

@@ -78,6 +78,17 @@ export class VethPair implements Disposable {
     `);
   }
 
+  /** A VXLAN device named vxlan0 on both sides: 10.78.0.1 and 10.78.0.2. */
+  addVxlan(): void {
+    const add = (side: string, host: number, peer: number) =>
+      sh(
+        `ip -n ${side} link add vxlan0 type vxlan id 42 local 10.77.0.${host} remote 10.77.0.${peer} dstport 4789
+        ip -n ${side} addr add 10.78.0.${host}/24 dev vxlan0; ip -n ${side} link set vxlan0 up`,
+      );
+    add(this.a, 1, 2);
+    add(this.b, 2, 1);
+  }
+
   /** inode number of a side's namespace */
   inode(side: string): number {
     return Number(sh(`stat -Lc %i /run/netns/${side}`));

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { packetEvent } from "../../bpf-programs/events.ts";
+import { MISSING, packetEvent, recordLayout, STACK_FRAMES } from "../../bpf-programs/events.ts";
 import { JsonPrinter } from "../../lib/output/json.ts";
 import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
-import { record, type RecordValues } from "./records.ts";
+import { record, type RecordValues, someValue } from "./records.ts";
 import { validEvent } from "./schema.ts";
 
 const DROP = { address: 0xffffffff81000010n } as const;
@@ -11,7 +11,10 @@ const names: Names = {
   probe: (address) =>
     new Map([[0xffffffff81000000n, "ip_output"], [DROP.address, "sk_skb_reason_drop"], [1n, "kfree_skb"]])
       .get(address),
-  place: (address) => address === 0xffffffff81234567n ? "tcp_v4_rcv+0x1a" : undefined,
+  symbol: (address) =>
+    address >= 0xffffffff81234567n - 0x1an && address < 0xffffffff81234700n
+      ? { name: "tcp_v4_rcv", offset: Number(address - 0xffffffff81234567n) + 0x1a }
+      : undefined,
   dropReasons: new Map([[0, "SKB_NOT_DROPPED_YET"], [8, "SKB_DROP_REASON_NETFILTER_DROP"]]),
 };
 const interfaces: InterfaceNames = {
@@ -53,7 +56,7 @@ function printed(records: RecordValues[], setting: Setting = {}): string[] {
     { ...netnsNames, ...setting.netnsNames },
   );
   printer.header();
-  for (const values of records) printer.print(record(values), 0);
+  for (const values of records) printer.print(record(values, setting.options?.record), 0);
   expect(printer.printed).toBe(records.length);
   const text = sink.take();
   expect(text).toEndWith("\n");
@@ -66,6 +69,145 @@ function event(values: RecordValues, setting: Setting = {}): Record<string, unkn
 }
 
 const BARE = { outputMeta: false, outputTuple: false } as const;
+
+describe("who called", () => {
+  const symbol = (address: bigint) => {
+    const functions: [start: bigint, name: string][] = [
+      [0xffffffff81000000n, "ip_output"],
+      [0xffffffff82000000n, "ip_local_out"],
+      [0xffffffff82000100n, "next_function"],
+      [0xffffffffc0000000n, "vxlan_xmit[vxlan]"],
+    ];
+    const found = functions.findLast(([start]) => start <= address);
+    return found === undefined ? undefined : { name: found[1], offset: Number(address - found[0]) };
+  };
+
+  test.each<[title: string, caller: bigint, name: string | null]>([
+    ["a function", 0xffffffff82000042n, "ip_local_out"],
+    ["a call at the very end of a function", 0xffffffff82000100n, "ip_local_out"],
+    ["a module's function", 0xffffffffc0000001n, "vxlan_xmit[vxlan]"],
+    ["code without a symbol", 0x1000n, "0x1000"],
+    ["unknown", 0n, null],
+  ])("%s", (_, caller, name) => {
+    const options = { ...BARE, record: recordLayout({ caller: true }) };
+    expect(event({ caller }, { options, names: { symbol } })).toEqual({
+      schema: 1,
+      type: "kprobe",
+      skb: "0xffff8880052a4e00",
+      cpu: 1,
+      process: "/usr/bin/curl:12345",
+      func: "ip_output",
+      caller_func: name,
+    });
+  });
+
+  test.each<[title: string, stack: bigint[], names: string[]]>([
+    [
+      "each with its place",
+      [0xffffffff81000005n, 0xffffffff82000042n, 0xffffffffc0000010n],
+      ["ip_output+0x5", "ip_local_out+0x42", "vxlan_xmit[vxlan]+0x10"],
+    ],
+    ["a call at the very end of a function", [0xffffffff82000100n, 0xffffffff82000100n], [
+      "next_function+0x0",
+      "ip_local_out+0x100",
+    ]],
+    ["code without a symbol", [0xffffffff81000005n, 0x1000n], ["ip_output+0x5", "0x1000"]],
+    ["no stack", [], []],
+  ])("a stack: %s", (_, stack, names) => {
+    const options = { ...BARE, record: recordLayout({ stack: true }) };
+    expect(event({ stack }, { options, names: { symbol } })["stack"]).toEqual(names);
+  });
+
+  test("a stack that the kernel could not tell is empty", () => {
+    const options = { ...BARE, record: recordLayout({ stack: true }) };
+    expect(event({ stackBytes: -14 }, { options })["stack"]).toEqual([]);
+  });
+
+  test("the longest stack of the longest names keeps within its room", () => {
+    const name = "\u00fc".repeat(60), stack = Array.from({ length: STACK_FRAMES }, (_, i) => BigInt(i + 1));
+    const options = { record: recordLayout({ stack: true, caller: true }) };
+    const line = printed([{ stack, caller: 1n }], {
+      options,
+      names: { symbol: () => ({ name, offset: 255 }) },
+    });
+    expect(validEvent(line[0]!)).toMatchObject({ caller_func: name });
+    expect(validEvent(line[0]!)["stack"]).toHaveLength(STACK_FRAMES);
+  });
+});
+
+describe("copies and values", () => {
+  const dumps = [
+    { name: "skb", struct: "sk_buff", dump: () => "(struct sk_buff){\n .x = (char[])[\n  '\"',\n ],\n}\n" },
+    { name: "sharedInfo", struct: "skb_shared_info", dump: () => "(struct skb_shared_info){\n}\n" },
+  ] as const;
+  const values = [
+    { source: "skb->len", label: "len", text: String, plain: Number },
+    { source: "skb->dev->mtu", label: "mtu", text: String, plain: Number },
+    { source: "skb->head", label: "head", text: String, plain: (value: bigint) => `0x${value.toString(16)}` },
+    {
+      source: "skb->tc_at_ingress == 1",
+      label: "skb->tc_at_ingress == 1",
+      text: String,
+      plain: (value: bigint) => value !== 0n,
+    },
+  ];
+  const layout = recordLayout({
+    controlBlock: true,
+    skbBytes: 8,
+    sharedInfoBytes: 8,
+    values: values.map(() => someValue),
+  });
+  const options = { ...BARE, record: layout, dumps, values };
+  const common = {
+    schema: 1,
+    type: "kprobe",
+    skb: "0xffff8880052a4e00",
+    cpu: 1,
+    process: "/usr/bin/curl:12345",
+    func: "ip_output",
+  };
+
+  test("all", () => {
+    const expressions = [60n, undefined, 0xffff888000000000n, 1n];
+    expect(event({ controlBlock: [0, 1, 2, 3, 0xffffffff], expressions }, { options })).toEqual({
+      ...common,
+      cb: [0, 1, 2, 3, 0xffffffff],
+      sk_buff: dumps[0].dump(),
+      skb_shared_info: dumps[1].dump(),
+      skb_metadata: {
+        "skb->len": 60,
+        "skb->dev->mtu": null,
+        "skb->head": "0xffff888000000000",
+        "skb->tc_at_ingress == 1": true,
+      },
+    });
+  });
+
+  test.each(Object.entries(MISSING))("%s could not be read", (name, missing) => {
+    const field = { skb: "sk_buff", sharedInfo: "skb_shared_info", controlBlock: "cb" }[name]!;
+    const read = event({ missing }, { options });
+    expect(read[field]).toBeNull();
+    expect(Object.values(read).filter((value) => value === null)).toHaveLength(1);
+  });
+
+  test("the packet in a tunnel", () => {
+    const options = { outputMeta: false, outputTcpFlags: true, record: recordLayout({ tunnel: true }) };
+    expect(event({ tunnel: HEADERS.tcp6 }, { options })).toEqual({
+      ...common,
+      tuple: { saddr: "10.0.2.15", daddr: "1.0.0.1", sport: 40718, dport: 8080, proto: 6, flags: "SYN" },
+      tunnel_tuple:
+        event({ headers: HEADERS.tcp6, protocol: 0xdd86 }, { options: { outputTcpFlags: true } })["tuple"],
+    });
+    expect(event({}, { options: { ...BARE, ...options, outputTuple: false } })).toEqual({
+      ...common,
+      tunnel_tuple: {},
+    });
+  });
+
+  test("nothing that was not asked for", () => {
+    expect(event({}, { options: { ...BARE, record: recordLayout({}) } })).toEqual(common);
+  });
+});
 
 describe("lines", () => {
   test("by default", () => {
@@ -300,7 +442,7 @@ describe("names that somebody else chose", () => {
   test.each(HOSTILE)("%j", (name) => {
     const setting = {
       options: { outputNetnsNames: true, tracepoints: true },
-      names: { probe: () => name, place: () => name, dropReasons: new Map([[8, name]]) },
+      names: { probe: () => name, symbol: () => ({ name, offset: 0 }), dropReasons: new Map([[8, name]]) },
       interfaces: { nameOf: () => name },
       netnsNames: { nameOf: () => name },
     };
@@ -316,7 +458,7 @@ describe("names that somebody else chose", () => {
       ...setting,
       names: { ...setting.names, probe: () => "kfree_skb" },
     });
-    expect(drop).toMatchObject({ func: `kfree_skb(${name})`, reason: name, location: name });
+    expect(drop).toMatchObject({ func: `kfree_skb(${name})`, reason: name, location: `${name}+0x0` });
   });
 
   test("a comm of any bytes", () => {
@@ -341,7 +483,11 @@ describe("names that somebody else chose", () => {
         outputTcpFlags: true,
         timestamp: "current" as const,
       },
-      names: { probe: () => "kfree_skb", place: () => long, dropReasons: new Map([[8, long]]) },
+      names: {
+        probe: () => "kfree_skb",
+        symbol: () => ({ name: long, offset: 7 }),
+        dropReasons: new Map([[8, long]]),
+      },
       interfaces: { nameOf: () => long },
       netnsNames: { nameOf: () => long },
     };
@@ -363,7 +509,7 @@ describe("names that somebody else chose", () => {
       headers: `60000000 0014 06 40 ${"f123".repeat(16)} ffff ffff 00000000 00000000 50 ff ffff`,
     };
     const line = printed([values], setting)[0]!;
-    expect(validEvent(line)).toMatchObject({ iface: `${long}:${most}`, location: long });
+    expect(validEvent(line)).toMatchObject({ iface: `${long}:${most}`, location: `${long}+0x7` });
   });
 });
 
@@ -377,27 +523,42 @@ test("every combination of options is as the schema says", () => {
     { headers: HEADERS.tcp6, protocol: 0xdd86, timestamp: 2n ** 63n, skb: 8n },
     { headers: "", protocol: 0x0608 },
   ];
+  const record = recordLayout({
+    caller: true,
+    stack: true,
+    controlBlock: true,
+    skbBytes: 8,
+    sharedInfoBytes: 8,
+    tunnel: true,
+    values: [someValue],
+  });
+  const dumps = [{ name: "skb", struct: "sk_buff", dump: () => "(struct sk_buff){\n}\n" }] as const;
+  const values = [{ source: "skb->len", label: "len", text: String, plain: Number }];
   const switches = [
     "outputMeta",
     "outputTuple",
     "outputTcpFlags",
     "outputNetnsNames",
     "tracepoints",
+    "additions",
   ] as const;
   let lines = 0;
   for (let bits = 0; bits < 2 ** switches.length; bits++) {
     const chosen = Object.fromEntries(switches.map((name, bit) => [name, (bits >> bit & 1) === 1]));
+    const { additions = false, ...flags } = chosen;
     for (const timestamp of ["none", "current", "relative", "absolute"] as const) {
-      const options = { ...DEFAULTS, ...chosen, timestamp };
+      const options = { ...DEFAULTS, ...flags, ...(additions ? { record, dumps, values } : {}), timestamp };
       const { outputMeta, outputTuple, outputNetnsNames } = options;
-      const wanted = [outputMeta, outputTuple, outputNetnsNames, timestamp !== "none"];
+      const wanted = [outputMeta, outputTuple, outputNetnsNames, timestamp !== "none", additions, additions];
       for (const line of printed(kinds, { options })) {
         const event = validEvent(line);
-        const has = ["mtu", "tuple", "netns_name", "time"].map((field) => field in event);
+        const has = ["mtu", "tuple", "netns_name", "time", "caller_func", "stack"].map((field) =>
+          field in event
+        );
         expect({ line, has }).toEqual({ line, has: wanted });
         lines++;
       }
     }
   }
-  expect(lines).toBe(2 ** 5 * 4 * kinds.length);
+  expect(lines).toBe(2 ** 6 * 4 * kinds.length);
 });

@@ -1,5 +1,12 @@
 /** Records as the kernel would write them, for tests of what is printed. */
-import { HEADER_BYTES, type PacketEvent, packetEvent } from "../../bpf-programs/events.ts";
+import {
+  HEADER_BYTES,
+  type PacketEvent,
+  packetEvent,
+  type RecordLayout,
+  recordLayout,
+} from "../../bpf-programs/events.ts";
+import type { ValueExpression } from "../../bpf-programs/expression.ts";
 
 /** "45 00 003c" -> bytes; spaces are free. */
 export function fromHex(hex: string): Uint8Array {
@@ -13,13 +20,65 @@ export const TCP_IPV4 =
 export interface RecordValues extends Partial<Omit<PacketEvent, "comm" | "headers">> {
   comm?: string;
   headers?: string;
+  /** the additions; only those that the layout has are written */
+  caller?: bigint;
+  stack?: bigint[];
+  /** as many as `stack` has, unless given */
+  stackBytes?: number;
+  controlBlock?: readonly number[];
+  /** bytes */
+  copies?: { readonly skb?: string; readonly sharedInfo?: string };
+  /** the inner packet from its network header on */
+  tunnel?: string;
+  /** bits of MISSING */
+  missing?: number;
+  /** undefined: it has none */
+  expressions?: readonly (bigint | undefined)[];
 }
+
+/** Layouts only count them. */
+export const someValue: ValueExpression = { fields: [], code: () => [] };
 
 /** One record; what is not given is that of the first example line, on eth0 in the first namespace. */
 export function record(
-  { comm = "/usr/bin/curl", headers = TCP_IPV4, ...values }: RecordValues = {},
+  {
+    comm = "/usr/bin/curl",
+    headers = TCP_IPV4,
+    caller = 0n,
+    stack = [],
+    stackBytes = stack.length * 8,
+    controlBlock = [],
+    copies = {},
+    tunnel = "",
+    missing = 0,
+    expressions = [],
+    ...values
+  }: RecordValues = {},
+  { size, fields }: RecordLayout = recordLayout(),
 ): DataView {
-  const view = new DataView(new ArrayBuffer(packetEvent.size));
+  const view = new DataView(new ArrayBuffer(size));
+  fields.caller?.type.encode(view, fields.caller.offset, caller);
+  fields.stackBytes?.type.encode(view, fields.stackBytes.offset, stackBytes);
+  const frames = fields.stack?.offset;
+  if (frames !== undefined) stack.forEach((address, i) => view.setBigUint64(frames + i * 8, address, true));
+  const words = fields.controlBlock?.offset, numbers = fields.values?.offset;
+  if (words !== undefined) controlBlock.forEach((word, i) => view.setUint32(words + i * 4, word, true));
+  if (numbers !== undefined) {
+    expressions.forEach((value, i) => view.setBigUint64(numbers + i * 8, value ?? 0xbadn, true));
+  }
+  const valueless = expressions.reduce<number>(
+    (bits, value, i) => value === undefined ? bits | 1 << i : bits,
+    0,
+  );
+  fields.valueless?.type.encode(view, fields.valueless.offset, valueless >>> 0);
+  fields.missing?.type.encode(view, fields.missing.offset, missing);
+  const inner = fromHex(tunnel);
+  if (fields.tunnel !== undefined) new Uint8Array(view.buffer).set(inner, fields.tunnel.offset);
+  fields.tunnelBytes?.type.encode(view, fields.tunnelBytes.offset, inner.length);
+  for (const name of ["skb", "sharedInfo"] as const) {
+    const field = fields[name], copy = fromHex(copies[name] ?? "");
+    if (field !== undefined) new Uint8Array(view.buffer).set(copy, field.offset);
+  }
   const bytes = fromHex(headers), name = new TextEncoder().encode(comm);
   const padded = new Uint8Array(HEADER_BYTES), commBytes = new Uint8Array(16);
   padded.set(bytes);

@@ -5,6 +5,10 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 interface Properties {
+  /** #/properties/NAME */
+  readonly $ref?: string;
+  /** any name will do */
+  readonly additionalProperties?: object;
   readonly properties: Readonly<Record<string, Partial<Properties>>>;
 }
 
@@ -15,10 +19,13 @@ const validate = new Ajv2020({ strict: true, strictTypes: false, allErrors: true
 
 /** Fields that the schema does not describe. Readers must put up with them, we must not print them. */
 function undescribed(value: object, { properties = {} }: Partial<Properties>): string[] {
+  if (Array.isArray(value)) return []; // of plain values
   return Object.entries(value).flatMap(([name, field]) => {
     const known = properties[name];
     if (known === undefined) return [name];
-    return typeof field === "object" && field !== null ? undescribed(field, known) : [];
+    if (known.additionalProperties !== undefined) return [];
+    const shape = schema.properties[/^#\/properties\/(\w+)$/.exec(known.$ref ?? "")?.[1] ?? ""] ?? known;
+    return typeof field === "object" && field !== null ? undescribed(field, shape) : [];
   });
 }
 

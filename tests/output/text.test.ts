@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
+import { MISSING, recordLayout } from "../../bpf-programs/events.ts";
 import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
 import { TextPrinter } from "../../lib/output/text.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
-import { record, type RecordValues } from "./records.ts";
+import { record, type RecordValues, someValue } from "./records.ts";
 
 const names: Names = {
   probe: (address) =>
@@ -15,7 +16,10 @@ const names: Names = {
       [1n, "kfree_skb"],
       [2n, "netif_receive_skb"],
     ]).get(address),
-  place: (address) => address === 0xffffffff81234567n ? "tcp_v4_rcv+0x1a" : undefined,
+  symbol: (address) =>
+    address >= 0xffffffff81234567n - 0x1an && address < 0xffffffff81234700n
+      ? { name: "tcp_v4_rcv", offset: Number(address - 0xffffffff81234567n) + 0x1a }
+      : undefined,
   dropReasons: new Map([
     [0, "SKB_NOT_DROPPED_YET"],
     [8, "SKB_DROP_REASON_NETFILTER_DROP"],
@@ -56,7 +60,7 @@ function printed(records: RecordValues[], setting: Setting = {}): string[] {
     setting.netnsNames,
   );
   printer.header();
-  for (const values of records) printer.print(record(values), 0);
+  for (const values of records) printer.print(record(values, options.record), 0);
   expect(printer.printed).toBe(records.length);
   return sink.take().trimEnd().split("\n");
 }
@@ -92,6 +96,154 @@ describe("pwru's lines", () => {
       "0x0                1   ~/bin/curl:12345 0                ip_output",
       "0xffff8880052a4e00 1   ~/bin/curl:12345 1830             ip_output",
       "0xffff8880052a4e00 1   ~/bin/curl:12345 -1830            ip_output",
+    ]);
+  });
+
+  test("--output-caller: behind the longest function so far", () => {
+    const options = { outputMeta: false, outputTuple: false, record: recordLayout({ caller: true }) };
+    const caller = 0xffffffff81234567n;
+    const records = [{ caller }, { caller, address: 0xffffffff81000010n, argument3: 8n }, { caller }, {
+      caller: 0n,
+    }];
+    expect(printed(records, { options })).toEqual([
+      "SKB                CPU PROCESS          FUNC CALLER",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output tcp_v4_rcv",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 sk_skb_reason_drop(SKB_DROP_REASON_NETFILTER_DROP) tcp_v4_rcv",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output                                          tcp_v4_rcv",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output                                          0x0",
+    ]);
+  });
+
+  test("--output-stack: a function a line, none where the kernel could not tell", () => {
+    const options = { outputMeta: false, outputTuple: false, record: recordLayout({ stack: true }) };
+    const stack = [0xffffffff8123454dn, 0xffffffff81234567n, 0x1000n];
+    expect(printed([{ stack }, {}, { stack, stackBytes: -14 }], { options })).toEqual([
+      "SKB                CPU PROCESS          FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+      "tcp_v4_rcv",
+      "tcp_v4_rcv",
+      "0x1000",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+    ]);
+  });
+
+  test("--output-stack at a tracepoint begins with the function that passes it", () => {
+    const options = {
+      outputMeta: false,
+      outputTuple: false,
+      tracepoints: true,
+      record: recordLayout({ stack: true }),
+    };
+    const functions = [
+      "bpf_prog_0123456789abcdef_tp_kfree_skb[bpf]",
+      "bpf_trace_run4",
+      "__traceiter_kfree_skb",
+      "icmp_rcv",
+    ];
+    const symbol = (address: bigint) => {
+      const name = functions[Number(address >> 8n)];
+      return name === undefined ? undefined : { name, offset: Number(address & 0xffn) };
+    };
+    const stack = [0x10n, 0x110n, 0x210n, 0x310n, 0x910n];
+    const lines = printed([{ stack, address: 1n }], { options, names: { symbol } });
+    expect(lines.slice(2)).toEqual(["icmp_rcv", "0x910"]);
+  });
+
+  test("--output-skb-cb", () => {
+    const record = recordLayout({ controlBlock: true });
+    const records = [{}, { controlBlock: [0, 42, 0xabcdef, 1, 0xffffffff] }, {
+      missing: MISSING.controlBlock,
+    }];
+    expect(printed(records, { options: { record } })).toEqual([
+      "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  MTU   LEN   __sk_buff->cb[]                                          TUPLE FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60    [0x00000000,0x00000000,0x00000000,0x00000000,0x00000000] 10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60    [0x00000000,0x0000002A,0x00ABCDEF,0x00000001,0xFFFFFFFF] 10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 4026531840 0             eth0:2      0x0800 1500  60    [unreadable]                                             10.0.2.15:40718->1.0.0.1:8080(tcp) ip_output",
+    ]);
+  });
+
+  test("--output-skb and --output-skb-shared-info: below the stack, in this order", () => {
+    const dump = (name: string) => (view: DataView, at: number) =>
+      `(struct ${name}){\n .x = ${view.getUint32(at)},\n}\n`;
+    const options = {
+      outputMeta: false,
+      outputTuple: false,
+      record: recordLayout({ stack: true, skbBytes: 8, sharedInfoBytes: 16 }),
+      dumps: [
+        { name: "skb", struct: "sk_buff", dump: dump("sk_buff") },
+        { name: "sharedInfo", struct: "skb_shared_info", dump: dump("skb_shared_info") },
+      ],
+    } as const;
+    const copies = { skb: "00000007", sharedInfo: "00000009" };
+    const records = [{ stack: [0xffffffff81234567n], copies }, { copies, missing: MISSING.sharedInfo }];
+    expect(printed(records, { options })).toEqual([
+      "SKB                CPU PROCESS          FUNC",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+      "tcp_v4_rcv",
+      "(struct sk_buff){",
+      " .x = 7,",
+      "}",
+      "",
+      "(struct skb_shared_info){",
+      " .x = 9,",
+      "}",
+      "",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output",
+      "(struct sk_buff){",
+      " .x = 7,",
+      "}",
+      "",
+      "(struct skb_shared_info)unreadable",
+    ]);
+  });
+
+  test("--output-skb-metadata: behind the function and its caller", () => {
+    const value = (label: string) => ({ source: `skb->${label}`, label, text: String, plain: Number });
+    const options = {
+      outputMeta: false,
+      outputTuple: false,
+      record: recordLayout({ caller: true, stack: true, values: [someValue, someValue, someValue] }),
+      values: ["len", "mtu", "mark"].map(value),
+    };
+    const values = {
+      caller: 0xffffffff81234567n,
+      stack: [0xffffffff81234567n],
+      expressions: [60n, undefined, 0n],
+    };
+    expect(printed([values], { options })).toEqual([
+      "SKB                CPU PROCESS          FUNC CALLER",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output tcp_v4_rcv len=60 mtu=- mark=0",
+      "tcp_v4_rcv",
+    ]);
+  });
+
+  test("--output-tunnel: behind the caller, before what has no column", () => {
+    const record = recordLayout({ caller: true, tunnel: true, values: [someValue] });
+    const values = [{ source: "skb->len", label: "len", text: String, plain: Number }];
+    const options = { outputMeta: false, outputTcpFlags: true, record, values };
+    const inner = "45 00 003c 0000 4000 40 06 0000 0af40105 0af40207 0fa0 0050 00000000 00000000 50 02 ffff";
+    const records = [{ caller: 0xffffffff81234567n, tunnel: inner, expressions: [60n] }, {
+      expressions: [60n],
+    }];
+    expect(printed(records, { options })).toEqual([
+      "SKB                CPU PROCESS          TUPLE FUNC CALLER TUNNEL",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 10.0.2.15:40718->1.0.0.1:8080(tcp:SYN) ip_output tcp_v4_rcv 10.244.1.5:4000->10.244.2.7:80(tcp:SYN) len=60",
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 10.0.2.15:40718->1.0.0.1:8080(tcp:SYN) ip_output 0x0 :0->:0() len=60",
+    ]);
+  });
+
+  test("what an expression or a struct is called cannot reach the terminal's controls", () => {
+    const options = {
+      outputMeta: false,
+      outputTuple: false,
+      record: recordLayout({ skbBytes: 8, values: [someValue] }),
+      values: [{ source: "\x1b", label: "a\x1b[2Jb", text: () => "c\x07", plain: Number }],
+      dumps: [{ name: "skb", struct: "sk_buff", dump: () => "\x9b\ud83d\ude00\n" }],
+    } as const;
+    expect(printed([{ expressions: [1n] }], { options }).slice(1)).toEqual([
+      "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output a?[2Jb=c?",
+      "??",
     ]);
   });
 

@@ -96,10 +96,14 @@ test("a bug stays a bug", () => {
   expect(() => writer.flush()).toThrow("bug");
 });
 
-test("more than a batch at once is refused", () => {
-  expect(() => new BatchWriter(descriptor(1)).room(40_000)).toThrow(
-    "40000 bytes are more than a batch of 32768",
-  );
+test("more than a batch at once goes alone", () => {
+  const system = scripted([]), writer = new BatchWriter(system), long = "x".repeat(100_000);
+  put(writer, "before ");
+  put(writer, long);
+  put(writer, " behind ");
+  put(writer, long);
+  writer.flush();
+  expect(system.taken).toBe(`before ${long} behind ${long}`);
 });
 
 test("a real file", () => {

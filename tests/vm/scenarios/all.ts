@@ -7,6 +7,7 @@ import { filters } from "./filters.ts";
 import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
 import { selection } from "./options.ts";
+import { outputs } from "./outputs.ts";
 import { protocols } from "./protocols.ts";
 import { refusing } from "./refusals.ts";
 import { startStop } from "./start.ts";
@@ -17,6 +18,7 @@ export const scenarios: readonly Scenario[] = [
   protocols,
   encapsulation,
   selection,
+  outputs,
   flood,
   refusing,
   filters,
