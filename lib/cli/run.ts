@@ -39,6 +39,8 @@ const WANTED_FILES = 65536;
 const BATCH_RECORDS = 8192;
 /** The nap after an empty ring: the first ones short, for a trace that has just begun to speak. */
 const NAPS_MS = [1, 1, 2, 2, 5], LONGEST_NAP_MS = 10;
+/** Bytes. Code farther behind a symbol came after the symbols were read. */
+const LONGEST_FUNCTION = 2 ** 20;
 /** Probes that could not be set and are named in the warning; --debug names all. */
 const NAMED_FAILURES = 5;
 
@@ -284,7 +286,8 @@ function names(session: Session, now: boolean): Names {
     probe: (address) => session.backend.nameOf(address),
     symbol(address) {
       const found = (symbols ??= readKallsyms()).nearest(address);
-      return found === undefined ? undefined : { name: symbolText(found.symbol), offset: found.offset };
+      if (found === undefined || found.offset > LONGEST_FUNCTION) return undefined;
+      return { name: symbolText(found.symbol), offset: found.offset };
     },
     dropReasons: session.dropReasons(),
   };

@@ -286,9 +286,11 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
       "bash",
       "-c",
       `
-      ( sleep 2; for i in 1 2 3 4 5 6; do ping -c1 127.0.0.1; sleep 0.2; done ) > /dev/null &
+      ready=$(mktemp -u)
+      ( until [ -e "$ready" ]; do sleep 0.05; done
+        for i in 1 2 3 4 5 6; do ping -c1 127.0.0.1; sleep 0.2; done; rm "$ready" ) > /dev/null &
       set -o pipefail
-      "$BUN" main.ts --backend tracepoint icmp 2> /dev/null | head -3
+      "$BUN" main.ts --backend tracepoint --ready-file "$ready" icmp 2> /dev/null | head -3
       echo "status \${PIPESTATUS[0]}"
       wait
     `,
