@@ -229,7 +229,8 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     // deno-lint-ignore require-await
     async tracepoint() {
       if (options.caller) {
-        throw new UnsupportedError("Cannot tell the caller of a tracepoint: only kprobes can", {
+        const instead = options.backend === undefined ? "kprobes cannot be set here, and " : "";
+        throw new UnsupportedError(`Cannot print callers: ${instead}tracepoints have none`, {
           hint: "leave out --output-caller, or take --output-stack, which shows callers too",
         });
       }

@@ -357,8 +357,13 @@ describe.skipIf(!isRoot)("refusals (as root)", () => {
     [
       ["--backend", "tracepoint", "--output-caller"],
       1,
-      "error: Cannot tell the caller of a tracepoint: only kprobes can\n" +
+      "error: Cannot print callers: tracepoints have none\n" +
       "  hint      leave out --output-caller, or take --output-stack, which shows callers too\n",
+    ],
+    [
+      ["--output-skb-metadata", "skb->len,skb->nope"],
+      1,
+      'error: Cannot find member "nope" in struct sk_buff\n  filter    skb->nope\n                 ^^^^\n',
     ],
     [
       ["--kernel-btf", "/etc/passwd"],
