@@ -6,16 +6,16 @@
 import { mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { HEADER_BYTES, packetEvent } from "../bpf-programs/events.ts";
+import { HEADER_BYTES, packetEvent, type RecordLayout, recordLayout } from "../bpf-programs/events.ts";
 import { RotatingFile } from "../lib/output/file.ts";
 import { type FormatOptions, makePrinter } from "../lib/output/open.ts";
 import { BatchWriter, type ByteTarget, descriptor } from "../lib/output/writer.ts";
 
 const RECORDS = 32_768, ROUNDS = 60;
-const size = packetEvent.size;
+const STACK_DEPTH = 20;
 
 /** Records as a busy host gives them: 512 packets, 40 functions, 24 processes, 8 interfaces. */
-function records(ipv6: boolean): DataView {
+function records(ipv6: boolean, { size, fields }: RecordLayout = recordLayout()): DataView {
   const view = new DataView(new ArrayBuffer(RECORDS * size));
   const comm = new Uint8Array(16);
   for (let i = 0; i < RECORDS; i++) {
@@ -47,6 +47,13 @@ function records(ipv6: boolean): DataView {
       comm,
       headers,
     });
+    const { caller, stack, stackBytes } = fields;
+    caller?.type.encode(view, i * size + caller.offset, 0xffff_ffff_8200_0000n + BigInt(i % 80));
+    stackBytes?.type.encode(view, i * size + stackBytes.offset, STACK_DEPTH * 8);
+    for (let frame = 0; stack !== undefined && frame < STACK_DEPTH; frame++) {
+      const address = 0xffff_ffff_8300_0000n + BigInt((i % 7) * 1000 + frame);
+      view.setBigUint64(i * size + stack.offset + frame * 8, address, true);
+    }
   }
   return view;
 }
@@ -60,7 +67,7 @@ function measure(
   target: ByteTarget = devNull,
   rounds = ROUNDS,
 ): void {
-  const writer = new BatchWriter(target);
+  const writer = new BatchWriter(target), { size } = changes.record ?? recordLayout();
   const options: FormatOptions = {
     outputMeta: true,
     outputTuple: true,
@@ -76,7 +83,7 @@ function measure(
   const printer = makePrinter(writer, options, {
     names: {
       probe: (address) => `function_${address & 0xffffffn}`,
-      symbol: () => undefined,
+      symbol: (address) => ({ name: `symbol_${address & 0xfffffn}`, offset: 16 }),
       dropReasons: new Map(),
     },
     interfaces: { nameOf: (_, ifindex) => `eth${ifindex}`, generation: 0 },
@@ -111,6 +118,10 @@ measure("JSON, all fields", ipv4, {
   outputTcpFlags: true,
   outputNetnsNames: true,
 });
+
+const record = recordLayout({ caller: true, stack: true }), stacks = records(false, record);
+measure("IPv4, caller, stack of 20", stacks, { record }, devNull, 20);
+measure("JSON, caller, stack of 20", stacks, { record, outputJson: true }, devNull, 20);
 
 const directory = mkdtempSync(join(tmpdir(), "pwru-bench-"));
 const limits = { maxBytes: 32 * 2 ** 20, maxBackups: 1, maxAgeDays: 0, compress: false };

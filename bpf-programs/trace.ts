@@ -138,6 +138,7 @@ export function kprobeMultiPositionsProgram(options: TraceOptions, context: Prob
         skbByPosition(options, context, r0),
       ],
       identify: functionEntry(context),
+      caller: storeCaller(context),
     }),
   };
 }

@@ -41,6 +41,8 @@ import { findTarget } from "./targets.ts";
 const BATCH_RECORDS = 8192;
 /** The nap after an empty ring: the first ones short, for a trace that has just begun to speak. */
 const NAPS_MS = [1, 1, 2, 2, 5], LONGEST_NAP_MS = 10;
+/** Bytes. Code farther behind a symbol came after the symbols were read. */
+const LONGEST_FUNCTION = 2 ** 20;
 /** Probes that could not be set and are named in the warning; --debug names all. */
 const NAMED_FAILURES = 5;
 
@@ -270,13 +272,14 @@ function aborted(signal: AbortSignal): Promise<void> {
 }
 
 /** Names of functions, code places and drop reasons. kallsyms is read now, or when a place is printed. */
-function names(session: Session, now: boolean): Names {
+function names(session: Session, now = false): Names {
   let symbols: SymbolTable | undefined = now ? readKallsyms() : undefined;
   return {
     probe: (address) => session.backend.nameOf(address),
     symbol(address) {
       const found = (symbols ??= readKallsyms()).nearest(address);
-      return found === undefined ? undefined : { name: symbolText(found.symbol), offset: found.offset };
+      if (found === undefined || found.offset > LONGEST_FUNCTION) return undefined;
+      return { name: symbolText(found.symbol), offset: found.offset };
     },
     dropReasons: session.dropReasons(),
   };

@@ -51,17 +51,17 @@ export interface SessionOptions {
   readonly meta: boolean;
   readonly tuple: boolean;
   /** who called the function; tracepoints cannot tell */
-  readonly caller: boolean;
+  readonly caller?: boolean;
   /** the kernel's stack */
-  readonly stack: boolean;
+  readonly stack?: boolean;
   /** sk_buff.cb, as programs see it */
-  readonly controlBlock: boolean;
+  readonly controlBlock?: boolean;
   /** addresses and ports of the packet inside a tunnel's */
-  readonly tunnel: boolean;
+  readonly tunnel?: boolean;
   /** structs to copy whole */
-  readonly dumps: readonly DumpName[];
+  readonly dumps?: readonly DumpName[];
   /** numbers to read, C about `skb` */
-  readonly values: readonly string[];
+  readonly values?: readonly string[];
 }
 
 const structs = { skb: "sk_buff", sharedInfo: "skb_shared_info" } as const;
@@ -188,7 +188,8 @@ export async function openSession(
     ? undefined
     : compileFilter(options.expression, btf, skb);
   const types = new BtfTypes(btf), maps = new Maps();
-  const values = options.values.map((source) => compileValue(source, btf, skb));
+  const { values: sources = [] } = options;
+  const values = sources.map((source) => compileValue(source, btf, skb));
   const additions = { ...additionsOf(options, types), values };
   const memory = filter === undefined ? undefined : readMemoryMap(types.sizeOf("page"));
   const trace: TraceOptions = {
@@ -247,7 +248,8 @@ export async function openSession(
     // deno-lint-ignore require-await
     async tracepoint() {
       if (options.caller) {
-        throw new UnsupportedError("Cannot tell the caller of a tracepoint: only kprobes can", {
+        const instead = options.backend === undefined ? "kprobes cannot be set here, and " : "";
+        throw new UnsupportedError(`Cannot print callers: ${instead}tracepoints have none`, {
           hint: "leave out --output-caller, or take --output-stack, which shows callers too",
         });
       }
@@ -266,7 +268,7 @@ export async function openSession(
     const contents = {
       record: recordLayout(additions),
       dumps: dumpsOf(options, types),
-      values: values.map((value, i) => recordValue(options.values[i]!, value, btf)),
+      values: values.map((value, i) => recordValue(sources[i]!, value, btf)),
     };
     return new Session(types, maps, trace, contents, await choose(options.backend, create));
   } catch (error) {
@@ -276,14 +278,14 @@ export async function openSession(
 }
 
 function additionsOf(
-  { caller, stack, controlBlock, tunnel, dumps }: SessionOptions,
+  { caller = false, stack = false, controlBlock = false, tunnel = false, dumps = [] }: SessionOptions,
   types: BtfTypes,
 ): Additions {
   const size = (name: DumpName) => dumps.includes(name) ? types.sizeOf(structs[name]) : 0;
   return { caller, stack, controlBlock, tunnel, skbBytes: size("skb"), sharedInfoBytes: size("sharedInfo") };
 }
 
-function dumpsOf({ dumps }: SessionOptions, types: BtfTypes): RecordContents["dumps"] {
+function dumpsOf({ dumps = [] }: SessionOptions, types: BtfTypes): RecordContents["dumps"] {
   return dumps.map((name) => {
     const struct = structs[name];
     return { name, struct, dump: compileDump(types.btf, types.structId(struct)!) };

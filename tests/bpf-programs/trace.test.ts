@@ -161,6 +161,22 @@ test("Members of the sk_buff that do not fit the copy are read on their own", ()
   expect(listed.match(/call bpf_probe_read_kernel/g)?.length).toBe(3);
 });
 
+test("Every probe on a function can tell its caller, at no cost to those who do not ask", () => {
+  const asked = options("void", { additions: { caller: true } }), plain = options("void");
+  for (
+    const build of [
+      (options: TraceOptions) => programs.kprobeProgram(options, context, 1),
+      (options: TraceOptions) => programs.kprobePositionsProgram(options, context),
+      (options: TraceOptions) => programs.kprobeMultiProgram(options, context, 1),
+      (options: TraceOptions) => programs.kprobeMultiPositionsProgram(options, context),
+    ]
+  ) {
+    // the return address lies where the stack pointer of the probed function's registers (152) points to
+    expect(listing(build(asked))).toContain("r3 = *(u64 *)(r1 +152)");
+    expect(listing(build(plain))).not.toContain("(r1 +152)");
+  }
+});
+
 test("A tracepoint knows no caller", () => {
   expect(() => programs.tracepointProgram(options("void", { additions: { caller: true } }), kfreeSkb))
     .toThrow(

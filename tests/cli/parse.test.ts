@@ -249,6 +249,12 @@ test.each<[args: string[], message: string]>([
     ["--netns-names-max-length", "256"],
     'Cannot use "256" for --netns-names-max-length: the largest is 255',
   ],
+  [
+    ["--output-skb-metadata", "skb->a,skb->b", "--output-skb-metadata", Array(31).fill("skb->c").join()],
+    `Cannot use "${
+      Array(31).fill("skb->c").join()
+    }" for --output-skb-metadata: at most 32 expressions, not 33`,
+  ],
   [["--ring-size", "0"], 'Cannot use "0" for --ring-size: a ring buffer needs at least one page'],
   [["--ring-size", "3G"], 'Cannot use "3G" for --ring-size: the largest ring buffer is 2G'],
 ])("error %j", (args, message) => {

@@ -32,7 +32,7 @@ import { loadProgram, type Program } from "../../lib/sys/program.ts";
 /** BTF_F_PTR_RAW: without it the kernel shows hashes of pointers. */
 const RAW_POINTERS = 4;
 export const MAX_VALUE_BYTES = 8192;
-const TEXT_BYTES = 1 << 17;
+const TEXT_BYTES = 1 << 15;
 
 const question = struct("dump_question", {
   typeId: u32,

@@ -114,7 +114,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
       expect(/\.dev = \(struct net_device \*\)0xffff[0-9a-f]{12},/.test(text)).toBe(ifindex !== 0);
       expect(text).toMatch(/\n \.head = \(unsigned char \*\)0xffff[0-9a-f]{12},\n/);
       expect(text).toMatch(/\n}\n\n\(struct skb_shared_info\){\n( .*\n)*}/);
-      expect(text).toMatch(/\n \.dataref = \(atomic_t\){\n  \.counter = \(int\)[1-9]/);
+      expect(text).toMatch(/\n \.dataref = \(atomic_t\){\n {2}\.counter = \(int\)[1-9]/);
     }
     expect(new Set(lines.map(({ mark }) => mark)).has(42)).toBe(true);
   });
@@ -286,9 +286,11 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
       "bash",
       "-c",
       `
-      ( sleep 2; for i in 1 2 3 4 5 6; do ping -c1 127.0.0.1; sleep 0.2; done ) > /dev/null &
+      ready=$(mktemp -u)
+      ( until [ -e "$ready" ]; do sleep 0.05; done
+        for i in 1 2 3 4 5 6; do ping -c1 127.0.0.1; sleep 0.2; done; rm "$ready" ) > /dev/null &
       set -o pipefail
-      "$BUN" main.ts --backend tracepoint icmp 2> /dev/null | head -3
+      "$BUN" main.ts --backend tracepoint --ready-file "$ready" icmp 2> /dev/null | head -3
       echo "status \${PIPESTATUS[0]}"
       wait
     `,
@@ -355,8 +357,13 @@ describe.skipIf(!isRoot)("refusals (as root)", () => {
     [
       ["--backend", "tracepoint", "--output-caller"],
       1,
-      "error: Cannot tell the caller of a tracepoint: only kprobes can\n" +
+      "error: Cannot print callers: tracepoints have none\n" +
       "  hint      leave out --output-caller, or take --output-stack, which shows callers too\n",
+    ],
+    [
+      ["--output-skb-metadata", "skb->len,skb->nope"],
+      1,
+      'error: Cannot find member "nope" in struct sk_buff\n  filter    skb->nope\n                 ^^^^\n',
     ],
     [
       ["--kernel-btf", "/etc/passwd"],
