@@ -284,6 +284,13 @@ export const options = {
     section: "Run",
     parse: parseRingSize,
   } satisfies Option<number> as Option<number>,
+  "strict": flag(false, {
+    help: "exit with status 3 when anything was lost or could not be looked at",
+    detail:
+      "That is: events that found the ring buffer full, packets that the filter could not read, hits in " +
+      "probes that interrupted probes, and functions that the kernel allows no probe on.",
+    section: "Run",
+  }),
   "timestamp": choice(["none", "current", "relative", "absolute"], "none", {
     help: "print a time: none, current, relative or absolute",
     detail:

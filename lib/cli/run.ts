@@ -9,6 +9,7 @@ import { loadKernelBtf } from "../btf/load.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
+import type { Ledger } from "../output/ledger.ts";
 import { NetnsNameTable } from "../output/netns_names.ts";
 import { makePrinter, openOutput } from "../output/open.ts";
 import type { EventPrinter, Names } from "../output/printer.ts";
@@ -29,7 +30,7 @@ import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
 import { parseCommandLine } from "./parse.ts";
 import { Log } from "./log.ts";
-import { errorText, exitStatusOf, summaryText } from "./report.ts";
+import { errorText, exitStatusFor, exitStatusOf, ledgerText } from "./report.ts";
 import { requireRights } from "./rights.ts";
 import { findTarget } from "./targets.ts";
 
@@ -45,7 +46,7 @@ const NAMED_FAILURES = 5;
 /**
  * Runs the program with the words behind its name.
  *
- * @returns the exit status: 0 ended as asked, 1 failed, 2 wrong command line
+ * @returns the exit status: 0 ended as asked, 1 failed, 2 wrong command line, 3 something was lost and --strict
  */
 export async function run(words: readonly string[], version: string): Promise<number> {
   let debug = words.includes("--debug");
@@ -55,7 +56,7 @@ export async function run(words: readonly string[], version: string): Promise<nu
     if (options.help) writeSync(STDOUT, helpText());
     else if (options.version) writeSync(STDOUT, versionText(version));
     else if (options.dumpFilter !== "") writeAll(STDOUT, await dump(options, filter));
-    else await trace(options, filter, new Log({ debug }));
+    else return await trace(options, filter, new Log({ debug }));
     return 0;
   } catch (error) {
     new Log({ debug }).print(errorText(error, { debug }));
@@ -70,7 +71,7 @@ async function dump({ dumpFilter, dumpLinkType, kernelBtf }: Options, filter: st
   return new TextEncoder().encode(dumpText(dumpFilter, insns, kernel));
 }
 
-async function trace(options: Options, filter: string, log: Log): Promise<void> {
+async function trace(options: Options, filter: string, log: Log): Promise<number> {
   const wanted = await sessionOptions(options, filter);
   requireRights();
   raiseLockedMemory();
@@ -117,21 +118,24 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   log.info(`${reading.reason}, exiting program..`);
   backend.close();
   reading.finish();
-  const { matched, lost, unreadable, missed } = session.counted();
-  log.debug("Counted in the kernel", { matched, lost, unreadable, missed });
-  log.print(summaryText({
+  const counted = session.counted();
+  log.debug("Counted in the kernel", { ...counted });
+  const ledger: Ledger = {
+    ...counted,
     probes: backend.name === "tracepoint" ? "tracepoint" : "function",
-    attached: backend.attached,
     found: backend.found,
+    attached: backend.attached,
+    refused: backend.failures.length,
     shown: printer.printed,
     beyondLimit: reading.beyondLimit,
-    lost,
-    unreadable,
-    missed,
-  }));
+  };
+  printer.end(ledger);
+  output.writer.flush();
+  log.print(ledgerText(ledger));
   const giveUp = new AbortController();
   using _second = onSignals(() => giveUp.abort());
   await output.close(giveUp.signal);
+  return exitStatusFor(ledger, options);
 }
 
 /** On every way out: no event comes any more, and what closed probes leave behind is seen to. */
@@ -248,10 +252,16 @@ class Reading {
   }
 
   #drain(): number {
-    const count = this.#session.drain((view, offset) => {
-      if (this.#printer.printed < this.#limit) this.#printer.print(view, offset);
-      else this.beyondLimit++;
-    }, BATCH_RECORDS);
+    const count = this.#session.drain(
+      (view, offset) => {
+        if (this.#printer.printed < this.#limit) this.#printer.print(view, offset);
+        else this.beyondLimit++;
+      },
+      BATCH_RECORDS,
+      (lost) => {
+        if (this.#printer.printed < this.#limit) this.#printer.gap(lost);
+      },
+    );
     this.#writer.flush();
     if (this.#writer.closed || this.#printer.printed >= this.#limit) this.#stop.abort();
     return count;

@@ -12,6 +12,7 @@ import { packetEvent } from "../../bpf-programs/events.ts";
 import { type Cell, cell, putAddress, putCell, putDecimal, SLACK } from "./bytes.ts";
 import { type CellFormat, EventCells, NOTHING, offsetOf } from "./cells.ts";
 import { EventClock } from "./clock.ts";
+import type { Ledger } from "./ledger.ts";
 import {
   type EventPrinter,
   type InterfaceNames,
@@ -21,7 +22,7 @@ import {
   type PrintOptions,
 } from "./printer.ts";
 import { decodeTuple, ETH_P_IP, IPPROTO_TCP, putIpv4, putIpv6, tcpFlagNames, Tuple } from "./tuple.ts";
-import type { LineSink } from "./writer.ts";
+import { type LineSink, putLine } from "./writer.ts";
 
 /** Grows when a field changes its meaning or its type; a new field is no such change. */
 export const JSON_SCHEMA_VERSION = 1;
@@ -77,6 +78,31 @@ export class JsonPrinter implements EventPrinter {
 
   /** JSON lines have none. */
   header(): void {}
+
+  gap(lost: bigint): void {
+    this.#putObject("lost", { events: Number(lost) });
+  }
+
+  end(ledger: Ledger): void {
+    const { probes, found, attached, refused, matched, shown, beyondLimit, lost, unreadable, missed } =
+      ledger;
+    this.#putObject("end", {
+      probes,
+      found,
+      attached,
+      refused,
+      matched: Number(matched),
+      shown,
+      beyond_limit: beyondLimit,
+      lost: Number(lost),
+      unreadable: Number(unreadable),
+      missed: Number(missed),
+    });
+  }
+
+  #putObject(type: string, fields: Readonly<Record<string, unknown>>): void {
+    putLine(this.#sink, JSON.stringify({ schema: JSON_SCHEMA_VERSION, type, ...fields }));
+  }
 
   print(view: DataView, offset: number): void {
     const cells = this.#cells, sink = this.#sink, options = this.#options;

@@ -1,5 +1,7 @@
 /** What every output format is made of: what it is told, whom it asks for names, what it does. */
 
+import type { Ledger } from "./ledger.ts";
+
 /** One printer per trace. */
 export interface EventPrinter {
   /** events printed; a header is none */
@@ -12,6 +14,10 @@ export interface EventPrinter {
    * @throws {KernelError} the sink could not write
    */
   print(view: DataView, offset: number): void;
+  /** Says that so many events are missing between the last one and the next. */
+  gap(lost: bigint): void;
+  /** What follows the last event, in formats that have such a thing. */
+  end(ledger: Ledger): void;
 }
 
 export interface PrintOptions {

@@ -18,6 +18,13 @@ export interface LineSink {
   commit(end: number): void;
 }
 
+/** Writes `line`, which is ASCII, and ends it. Not for what is printed per event. */
+export function putLine(sink: LineSink, line: string): void {
+  const start = sink.room(line.length + 1);
+  new TextEncoder().encodeInto(`${line}\n`, new Uint8Array(sink.view.buffer, start, line.length + 1));
+  sink.commit(start + line.length + 1);
+}
+
 /** What a flush met: "closed" means that nobody reads any more, which is a reason to end, not an error. */
 export type FlushResult = "written" | "closed";
 

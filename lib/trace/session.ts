@@ -25,6 +25,7 @@ import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
+import { GappedRing } from "./gapped_ring.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
 import { wholeName } from "./pattern.ts";
 import { packetTracepoints } from "./tracepoints.ts";
@@ -58,12 +59,15 @@ export interface Counted {
   readonly lost: bigint;
   /** packets whose memory could not be read, so that the filter could not decide */
   readonly unreadable: bigint;
-  /** hits during which another program of ours was running on the same CPU */
+  /** hits during which another probe of ours was at work on the same CPU */
   readonly missed: bigint;
 }
 
 /** Told where each record lies; the memory is valid until it returns. */
 export type OnRecord = (view: DataView, offset: number) => void;
+
+/** Told that so many records found the ring full since the last one that was handed over, or a little earlier. */
+export type OnGap = (lost: bigint) => void;
 
 export class Session implements Disposable {
   readonly types: BtfTypes;
@@ -74,6 +78,7 @@ export class Session implements Disposable {
   readonly #ring: RingBuffer;
   readonly #view: DataView;
   readonly #trace: TraceOptions;
+  readonly #gaps: GappedRing;
 
   constructor(types: BtfTypes, maps: Maps, trace: TraceOptions, { backend, remarks }: Chosen) {
     this.types = types;
@@ -82,12 +87,13 @@ export class Session implements Disposable {
     this.#trace = trace;
     this.#ring = RingBuffer.open(maps.get(trace.maps.events));
     this.#view = new DataView(this.#ring.bytes.buffer, this.#ring.bytes.byteOffset);
+    this.#gaps = new GappedRing(this.#ring, () => this.#counter("lost"));
     this.backend = backend;
   }
 
-  /** Hands over committed records, at most `limit`; returns how many there were. */
-  drain(onRecord: OnRecord, limit: number): number {
-    return this.#ring.drain((offset) => onRecord(this.#view, offset), limit);
+  /** Hands over committed records, at most `limit`, and where some are missing; returns how many there were. */
+  drain(onRecord: OnRecord, limit: number, onGap: OnGap): number {
+    return this.#gaps.drain((offset) => onRecord(this.#view, offset), limit, onGap);
   }
 
   /** Numbers and names of enum skb_drop_reason on this kernel; empty before Linux 5.17. */
@@ -96,15 +102,17 @@ export class Session implements Disposable {
   }
 
   counted(): Counted {
-    const counters = readCounters(this.#maps.get(this.#trace.maps.counters));
-    const of = ({ offset }: { offset: number }) => counters[offset / 8] ?? 0n;
-    const { matched, lost, unreadable } = traceCounters.fields;
     return {
-      matched: of(matched),
-      lost: of(lost),
-      unreadable: of(unreadable),
+      matched: this.#counter("matched"),
+      lost: this.#counter("lost"),
+      unreadable: this.#counter("unreadable"),
       missed: this.backend.missed(),
     };
+  }
+
+  #counter(name: keyof typeof traceCounters.fields): bigint {
+    const counters = readCounters(this.#maps.get(this.#trace.maps.counters));
+    return counters[traceCounters.fields[name].offset / 8] ?? 0n;
   }
 
   [Symbol.dispose](): void {

@@ -106,6 +106,7 @@ describe("values", () => {
       outputTuple: true,
       readyFile: undefined,
       ringSize: 16777216,
+      strict: false,
       timestamp: "none",
       version: false,
     });

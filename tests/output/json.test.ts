@@ -4,7 +4,7 @@ import { JsonPrinter } from "../../lib/output/json.ts";
 import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
 import { record, type RecordValues } from "./records.ts";
-import { validEvent } from "./schema.ts";
+import { validEvent, validLine } from "./schema.ts";
 
 const DROP = { address: 0xffffffff81000010n } as const;
 const names: Names = {
@@ -364,6 +364,50 @@ describe("names that somebody else chose", () => {
     };
     const line = printed([values], setting)[0]!;
     expect(validEvent(line)).toMatchObject({ iface: `${long}:${most}`, location: long });
+  });
+});
+
+describe("lines that are no events", () => {
+  const lines = (print: (printer: JsonPrinter) => void) => {
+    const sink = new MemorySink();
+    const printer = new JsonPrinter(sink, DEFAULTS, names, interfaces);
+    print(printer);
+    expect(printer.printed).toBe(0);
+    return sink.take().trimEnd().split("\n").map(validLine);
+  };
+
+  test("where events are missing", () => {
+    expect(lines((printer) => printer.gap(70n))).toEqual([{ schema: 1, type: "lost", events: 70 }]);
+  });
+
+  test.each([0, 3])("the end, with %i everywhere", (number) => {
+    const many = BigInt(number);
+    const ledger = {
+      probes: "function",
+      found: number,
+      attached: number,
+      refused: number,
+      matched: many,
+      shown: number,
+      beyondLimit: number,
+      lost: many,
+      unreadable: many,
+      missed: many,
+    } as const;
+    expect(lines((printer) => printer.end(ledger))).toEqual([{
+      schema: 1,
+      type: "end",
+      probes: "function",
+      found: number,
+      attached: number,
+      refused: number,
+      matched: number,
+      shown: number,
+      beyond_limit: number,
+      lost: number,
+      unreadable: number,
+      missed: number,
+    }]);
   });
 });
 
