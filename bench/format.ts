@@ -68,6 +68,7 @@ function measure(
     outputNetnsNames: false,
     netnsNamesMaxLength: 16,
     outputJson: false,
+    silent: false,
     timestamp: "none",
     tracepoints: false,
     bootOffsetNs: 1_700_000_000_000_000_000n,

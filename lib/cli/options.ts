@@ -92,6 +92,10 @@ function wordOf<W extends string>(words: readonly W[]): (text: string) => W {
 const dumpForms = ["", "text", "c", "numbers", "ebpf"] as const;
 export type DumpForm = (typeof dumpForms)[number];
 
+/** What --summary leaves of the lines. "" is no summary. */
+const summaryForms = ["", "only", "lines"] as const;
+export type SummaryForm = (typeof summaryForms)[number];
+
 function list(parse: (text: string) => string[], about: About<readonly string[]>): Option<readonly string[]> {
   return {
     type: "strings",
@@ -291,6 +295,18 @@ export const options = {
       "probes that interrupted probes, and functions that the kernel allows no probe on.",
     section: "Run",
   }),
+  "summary": {
+    type: "",
+    default: "",
+    help: "print no lines but, at the end, a table of how packets ended; =lines prints both",
+    detail:
+      "One row per distinct outcome: dropped, for which reason and where; delivered, to which process; " +
+      "forwarded or sent, through which device; consumed; or lost from view, and who had it last. JSON has " +
+      "an object for each.",
+    section: "Output",
+    bare: () => "only",
+    parse: wordOf(summaryForms),
+  } satisfies Option<SummaryForm> as Option<SummaryForm>,
   "timestamp": choice(["none", "current", "relative", "absolute"], "none", {
     help: "print a time: none, current, relative or absolute",
     detail:

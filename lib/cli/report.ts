@@ -142,19 +142,26 @@ function indented(label: string, text: string): string[] {
  */
 export function ledgerText(ledger: Ledger): string {
   const { probes, attached, found, refused, matched, shown, beyondLimit, lost, unreadable, missed } = ledger;
+  const { summedUp = 0, summaryOnly, forgotten } = ledger;
   const untried = found - attached - refused;
   const lines: [label: string, number: number | bigint, thing: string, explanation: string][] = [
-    ["lost", lost, "event", "; a larger --ring-size rides out bursts"],
+    [
+      "lost",
+      lost,
+      "event",
+      `; a larger --ring-size rides out bursts${summedUp === 0 ? "" : ". The summary knows nothing of them"}`,
+    ],
     ["unread", unreadable, "time", " the filter could not read the packet and showed nothing"],
     ["missed", missed, "hit", " not looked at, in probes that interrupted probes"],
+    ["forgotten", forgotten, "packet", " whose end is not in the summary: too many were on their way"],
     ["refused", refused, probes, ", where this kernel allows no probe"],
     ["untried", untried, probes, ", because it was ended while attaching"],
     ["limit", beyondLimit, "event", " came after --output-limit-lines"],
   ];
   return [
-    `Attached to ${attached} of ${count(found, probes)}, showed ${count(shown, "event")}, lost ${
-      lost === 0n ? "none" : `${lost} in a full ring buffer`
-    }`,
+    `Attached to ${attached} of ${count(found, probes)}, ${
+      summaryOnly ? `summed up ${count(summedUp, "event")}` : `showed ${count(shown, "event")}`
+    }, lost ${lost === 0n ? "none" : `${lost} in a full ring buffer`}`,
     ...(matched === 0n ? [fact("matched", "nothing: no packet passed the filter at any of them")] : []),
     ...lines.filter(([, number]) => number !== 0 && number !== 0n)
       .map(([label, number, thing, explanation]) => fact(label, `${count(number, thing)}${explanation}`)),

@@ -13,18 +13,20 @@ import type { Ledger } from "../output/ledger.ts";
 import { NetnsNameTable } from "../output/netns_names.ts";
 import { makePrinter, openOutput } from "../output/open.ts";
 import type { EventPrinter, Names } from "../output/printer.ts";
-import type { BatchWriter } from "../output/writer.ts";
+import { type BatchWriter, putLine } from "../output/writer.ts";
 import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
-import { writeAll } from "../sys/fd.ts";
+import { isatty, writeAll } from "../sys/fd.ts";
 import { releaseMemory } from "../sys/memory.ts";
 import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compileFor, compilePacketFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
+import { Outcomes } from "../verdict/outcomes.ts";
+import { printOutcomes } from "../verdict/print.ts";
 import { dumpText } from "./dump.ts";
 import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
@@ -85,16 +87,21 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
 
   const interfaces = new InterfaceTable();
-  if (options.outputMeta) warnOfNamespaces(interfaces.scan(), log);
+  const summing = options.summary !== "";
+  if (options.outputMeta || summing) warnOfNamespaces(interfaces.scan(), log);
   const netnsNames = new NetnsNameTable();
   if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
+  const namesOf = names(session);
   await using output = openOutput(options, (message, { message: error }) => log.warn(message, { error }));
   const printer = makePrinter(output.writer, {
     ...options,
     tracepoints: backend.name === "tracepoint",
+    silent: options.summary === "only",
     bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
-  }, { names: names(session), interfaces, netnsNames });
-  const reading = new Reading(session, printer, output.writer, options.outputLimitLines, stop);
+  }, { names: namesOf, interfaces, netnsNames });
+  const outcomes = summing ? new Outcomes(namesOf, interfaces) : undefined;
+  if (outcomes !== undefined) outcomes.from = Infinity;
+  const reading = new Reading(session, printer, outcomes, output.writer, options.outputLimitLines, stop);
 
   releaseMemory();
   log.info("Attaching probes", { via: backend.name });
@@ -103,6 +110,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
     onLive: () => reading.start(),
     onProgress: (done, total) => log.progress(done, total, "Attached"),
   });
+  if (outcomes !== undefined) outcomes.from = Number(clockGettime(CLOCK_MONOTONIC));
   for (const remark of backend.remarks) log.warn(remark);
   log.debug("Attached", { ms: sinceStart() });
   refuseIfNamed(options.filterFunc, backend);
@@ -126,9 +134,18 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
     found: backend.found,
     attached: backend.attached,
     refused: backend.failures.length,
-    shown: printer.printed,
+    shown: options.summary === "only" ? 0 : printer.printed,
+    summaryOnly: options.summary === "only",
+    summedUp: outcomes?.seen,
+    forgotten: outcomes?.forgotten ?? 0,
     beyondLimit: reading.beyondLimit,
   };
+  if (outcomes !== undefined) {
+    if (options.summary === "lines" && !options.outputJson) putLine(output.writer, "");
+    const frame = options.outputFile === undefined && isatty(STDOUT);
+    const form = options.outputJson ? "json" : frame ? "frame" : "columns";
+    await printOutcomes(output.writer, outcomes.finish(), form);
+  }
   printer.end(ledger);
   output.writer.flush();
   log.print(ledgerText(ledger));
@@ -197,6 +214,7 @@ class Reading {
   beyondLimit = 0;
   readonly #session: Session;
   readonly #printer: EventPrinter;
+  readonly #outcomes: Outcomes | undefined;
   readonly #writer: BatchWriter;
   readonly #limit: number;
   readonly #stop: AbortController;
@@ -205,12 +223,14 @@ class Reading {
   constructor(
     session: Session,
     printer: EventPrinter,
+    outcomes: Outcomes | undefined,
     writer: BatchWriter,
     limit: number,
     stop: AbortController,
   ) {
     this.#session = session;
     this.#printer = printer;
+    this.#outcomes = outcomes;
     this.#writer = writer;
     this.#limit = limit === 0 ? Infinity : limit;
     this.#stop = stop;
@@ -254,8 +274,12 @@ class Reading {
   #drain(): number {
     const count = this.#session.drain(
       (view, offset) => {
-        if (this.#printer.printed < this.#limit) this.#printer.print(view, offset);
-        else this.beyondLimit++;
+        if (this.#printer.printed >= this.#limit) {
+          this.beyondLimit++;
+          return;
+        }
+        this.#outcomes?.see(view, offset);
+        if (!this.#session.isAside(view, offset)) this.#printer.print(view, offset);
       },
       BATCH_RECORDS,
       (lost) => {
@@ -302,13 +326,14 @@ function names(session: Session): Names {
 
 /** The options as the session wants them; what the user got wrong is found here, before anything is opened. */
 async function sessionOptions(options: Options, filter: string): Promise<SessionOptions> {
-  const { netns, ifindex } = findTarget(options);
+  const { netns, ifindex } = findTarget(options), summing = options.summary !== "";
   return {
     functionPattern: options.filterFunc,
     modules: options.allKmods ? "all" : options.kmods,
     ringBytes: options.ringSize,
-    meta: options.outputMeta || options.outputNetnsNames,
-    tuple: options.outputTuple,
+    meta: options.outputMeta || options.outputNetnsNames || summing,
+    tuple: options.outputTuple || summing,
+    ends: summing,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
     ...(filter === "" ? {} : { filter: compilePacketFilter(filter, await resolvedNames(filter)) }),

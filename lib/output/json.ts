@@ -80,28 +80,29 @@ export class JsonPrinter implements EventPrinter {
   header(): void {}
 
   gap(lost: bigint): void {
-    this.#putObject("lost", { events: Number(lost) });
+    putLine(this.#sink, jsonObject("lost", { events: Number(lost) }));
   }
 
   end(ledger: Ledger): void {
     const { probes, found, attached, refused, matched, shown, beyondLimit, lost, unreadable, missed } =
       ledger;
-    this.#putObject("end", {
-      probes,
-      found,
-      attached,
-      refused,
-      matched: Number(matched),
-      shown,
-      beyond_limit: beyondLimit,
-      lost: Number(lost),
-      unreadable: Number(unreadable),
-      missed: Number(missed),
-    });
-  }
-
-  #putObject(type: string, fields: Readonly<Record<string, unknown>>): void {
-    putLine(this.#sink, JSON.stringify({ schema: JSON_SCHEMA_VERSION, type, ...fields }));
+    const { summedUp, forgotten } = ledger;
+    putLine(
+      this.#sink,
+      jsonObject("end", {
+        probes,
+        found,
+        attached,
+        refused,
+        matched: Number(matched),
+        shown,
+        beyond_limit: beyondLimit,
+        lost: Number(lost),
+        unreadable: Number(unreadable),
+        missed: Number(missed),
+        ...(summedUp === undefined ? {} : { summed_up: summedUp, forgotten }),
+      }),
+    );
   }
 
   print(view: DataView, offset: number): void {
@@ -200,9 +201,19 @@ const jsonCells: CellFormat = {
     cell(`,"iface":${quoted(name === undefined ? `${ifindex}` : `${name}:${ifindex}`)}`),
 };
 
+/** A line that is no event. */
+export function jsonObject(type: string, fields: Readonly<Record<string, unknown>>): string {
+  return ascii(JSON.stringify({ schema: JSON_SCHEMA_VERSION, type, ...fields }));
+}
+
 /** A JSON string in ASCII. */
 function quoted(text: string): string {
-  return JSON.stringify(text).replace(
+  return ascii(JSON.stringify(text));
+}
+
+/** Only strings have other characters, and there they can be escaped. */
+function ascii(json: string): string {
+  return json.replace(
     /[\x7f-\uffff]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );

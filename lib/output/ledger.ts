@@ -11,6 +11,12 @@ export interface Ledger {
   readonly matched: bigint;
   /** events that were printed */
   readonly shown: number;
+  /** events behind the summary; undefined: none was asked for */
+  readonly summedUp: number | undefined;
+  /** no lines were asked for */
+  readonly summaryOnly: boolean;
+  /** packets whose end the summary does not know, because too many were on their way at a time */
+  readonly forgotten: number;
   /** events that came after the last line that was asked for */
   readonly beyondLimit: number;
   /** events that found the ring buffer full */
@@ -22,6 +28,6 @@ export interface Ledger {
 }
 
 /** Whether nothing escaped that was asked for. A limit on lines was asked for, so it takes nothing away. */
-export function isWhole({ refused, lost, unreadable, missed }: Ledger): boolean {
-  return refused === 0 && lost === 0n && unreadable === 0n && missed === 0n;
+export function isWhole({ refused, lost, unreadable, missed, forgotten }: Ledger): boolean {
+  return refused === 0 && forgotten === 0 && lost === 0n && unreadable === 0n && missed === 0n;
 }

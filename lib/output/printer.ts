@@ -4,7 +4,7 @@ import type { Ledger } from "./ledger.ts";
 
 /** One printer per trace. */
 export interface EventPrinter {
-  /** events printed; a header is none */
+  /** events printed, or counted instead; a header is none */
   readonly printed: number;
   /** What precedes the first event, in formats that have such a thing. */
   header(): void;

@@ -18,11 +18,12 @@ export interface LineSink {
   commit(end: number): void;
 }
 
-/** Writes `line`, which is ASCII, and ends it. Not for what is printed per event. */
+/** Writes `line` and ends it. Not for what is printed per event. */
 export function putLine(sink: LineSink, line: string): void {
-  const start = sink.room(line.length + 1);
-  new TextEncoder().encodeInto(`${line}\n`, new Uint8Array(sink.view.buffer, start, line.length + 1));
-  sink.commit(start + line.length + 1);
+  const bytes = new TextEncoder().encode(`${line}\n`);
+  const start = sink.room(bytes.length);
+  new Uint8Array(sink.view.buffer).set(bytes, start);
+  sink.commit(start + bytes.length);
 }
 
 /** What a flush met: "closed" means that nobody reads any more, which is a reason to end, not an error. */

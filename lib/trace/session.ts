@@ -2,11 +2,12 @@
  * One run of the tracer, from options to a stream of records: the kernel's types, the programs, the probes,
  * the ring buffer, the counters. It prints nothing and knows no command line.
  */
-import { traceCounters } from "../../bpf-programs/events.ts";
+import { packetEvent, traceCounters } from "../../bpf-programs/events.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
+import type { TracepointHook } from "../../bpf-programs/trace.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
@@ -25,6 +26,7 @@ import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
+import { BackendWithEnds, END_TRACEPOINTS } from "./backends/with_ends.ts";
 import { GappedRing } from "./gapped_ring.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
 import { wholeName } from "./pattern.ts";
@@ -49,6 +51,8 @@ export interface SessionOptions {
   readonly expression?: string;
   readonly meta: boolean;
   readonly tuple: boolean;
+  /** also probe where the kernel lets go of packets, whatever `functionPattern` says: see `isAside` */
+  readonly ends: boolean;
 }
 
 /** What the programs counted on all CPUs. */
@@ -80,13 +84,22 @@ export class Session implements Disposable {
   readonly #trace: TraceOptions;
   readonly #gaps: GappedRing;
 
-  constructor(types: BtfTypes, maps: Maps, trace: TraceOptions, { backend, remarks }: Chosen) {
+  readonly #asides: ReadonlySet<number>;
+
+  constructor(
+    types: BtfTypes,
+    maps: Maps,
+    trace: TraceOptions,
+    { backend, remarks }: Chosen,
+    asides: readonly TracepointHook[],
+  ) {
     this.types = types;
     this.remarks = remarks;
     this.#maps = maps;
     this.#trace = trace;
     this.#ring = RingBuffer.open(maps.get(trace.maps.events));
     this.#view = new DataView(this.#ring.bytes.buffer, this.#ring.bytes.byteOffset);
+    this.#asides = new Set(asides.map(({ index }) => index));
     this.#gaps = new GappedRing(this.#ring, () => this.#counter("lost"));
     this.backend = backend;
   }
@@ -94,6 +107,13 @@ export class Session implements Disposable {
   /** Hands over committed records, at most `limit`, and where some are missing; returns how many there were. */
   drain(onRecord: OnRecord, limit: number, onGap: OnGap): number {
     return this.#gaps.drain((offset) => onRecord(this.#view, offset), limit, onGap);
+  }
+
+  /** Whether a record comes from a probe that was not asked for but tells of an end. */
+  isAside(view: DataView, offset: number): boolean {
+    const { address } = packetEvent.fields;
+    return this.#asides.size > 0 && view.getUint32(offset + address.offset + 4, true) === 0 &&
+      this.#asides.has(view.getUint32(offset + address.offset, true));
   }
 
   /** Numbers and names of enum skb_drop_reason on this kernel; empty before Linux 5.17. */
@@ -180,6 +200,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       "--filter-func",
     );
   };
+  let hooks: readonly TracepointHook[] = [];
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
       requireKprobeMulti(types);
@@ -192,7 +213,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     // deno-lint-ignore require-await
     async tracepoint() {
       const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
-      const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
+      hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
       if (hooks.length > 0) return new TracepointBackend(hooks, trace, load);
       throw new UsageError(
         `Cannot find a tracepoint for "${options.functionPattern}": there are ${
@@ -203,7 +224,16 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
   };
   try {
-    return new Session(types, maps, trace, await choose(options.backend, create));
+    const chosen = await choose(options.backend, create);
+    const asides = !options.ends
+      ? []
+      : packetTracepoints(btf).filter(({ name, index }) =>
+        END_TRACEPOINTS.includes(name) && !hooks.some((hook) => hook.index === index)
+      );
+    const backend = asides.length === 0
+      ? chosen.backend
+      : new BackendWithEnds(chosen.backend, new TracepointBackend(asides, trace, load));
+    return new Session(types, maps, trace, { ...chosen, backend }, asides);
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;

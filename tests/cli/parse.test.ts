@@ -107,6 +107,7 @@ describe("values", () => {
       readyFile: undefined,
       ringSize: 16777216,
       strict: false,
+      summary: "",
       timestamp: "none",
       version: false,
     });

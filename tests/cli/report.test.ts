@@ -146,6 +146,9 @@ const whole: Ledger = {
   refused: 0,
   matched: 120n,
   shown: 120,
+  summedUp: undefined,
+  summaryOnly: false,
+  forgotten: 0,
   beyondLimit: 0,
   lost: 0n,
   unreadable: 0n,
@@ -200,6 +203,24 @@ test.each<[changes: Partial<Ledger>, lines: string[], strict: number]>([
     ],
     3,
   ],
+  [
+    { shown: 0, summedUp: 1, summaryOnly: true },
+    ["Attached to 1503 of 1503 functions, summed up 1 event, lost none"],
+    0,
+  ],
+  [
+    { summedUp: 125, lost: 1n, forgotten: 2 },
+    [
+      "Attached to 1503 of 1503 functions, showed 120 events, lost 1 in a full ring buffer",
+      "  lost      1 event; a larger --ring-size rides out bursts. The summary knows nothing of them",
+      "  forgotten 2 packets whose end is not in the summary: too many were on their way",
+    ],
+    3,
+  ],
+  [{ forgotten: 1, summedUp: 1 }, [
+    ALL,
+    "  forgotten 1 packet whose end is not in the summary: too many were on their way",
+  ], 3],
   [{ beyondLimit: 7 }, [ALL, "  limit     7 events came after --output-limit-lines"], 0],
 ])("closing lines %#", (changes, lines, strict) => {
   const ledger = { ...whole, ...changes };

@@ -9,7 +9,10 @@ import { validEvent, validLine } from "./schema.ts";
 const DROP = { address: 0xffffffff81000010n } as const;
 const names: Names = {
   probe: (address) =>
-    new Map([[0xffffffff81000000n, "ip_output"], [DROP.address, "sk_skb_reason_drop"], [1n, "kfree_skb"]])
+    new Map([[0xffffffff81000000n, "ip_output"], [DROP.address, "sk_skb_reason_drop"], [1n, "kfree_skb"], [
+      2n,
+      "consume_skb",
+    ]])
       .get(address),
   place: (address) => address === 0xffffffff81234567n ? "tcp_v4_rcv+0x1a" : undefined,
   dropReasons: new Map([[0, "SKB_NOT_DROPPED_YET"], [8, "SKB_DROP_REASON_NETFILTER_DROP"]]),
@@ -177,6 +180,10 @@ describe("drops", () => {
       reason: NAME,
       reason_code: 8,
       location: "0xffffffffc0de0000",
+    }],
+    ["a tracepoint of normal ends", { address: 2n, argument2: 0xffffffff81234567n, argument3: 8n }, true, {
+      func: "consume_skb",
+      location: "tcp_v4_rcv+0x1a",
     }],
     ["no place", { address: 1n, argument3: 8n }, true, {
       func: `kfree_skb(${NAME})`,
@@ -393,6 +400,9 @@ describe("lines that are no events", () => {
       lost: many,
       unreadable: many,
       missed: many,
+      summedUp: number === 0 ? undefined : number,
+      summaryOnly: false,
+      forgotten: number,
     } as const;
     expect(lines((printer) => printer.end(ledger))).toEqual([{
       schema: 1,
@@ -407,6 +417,7 @@ describe("lines that are no events", () => {
       lost: number,
       unreadable: number,
       missed: number,
+      ...(number === 0 ? {} : { summed_up: number, forgotten: number }),
     }]);
   });
 });
