@@ -31,7 +31,7 @@ const stations = ["ip_output", "ip_forward", "__icmp_send", "ip_local_deliver", 
 
 export const story: Scenario = {
   name: "story",
-  limitSeconds: 240,
+  limitSeconds: 300,
   script: `
     topo 1500
     start tracer --output-meta --output-tuple 'udp and src port 9053'
