@@ -1,5 +1,6 @@
 /**
- * Lines per second of the printers on one core, from prepared records to /dev/null, and to files that rotate.
+ * Lines per second of the printers on one core, from prepared records to /dev/null, and to files that rotate;
+ * events per second that a summary takes in.
  *
  * Run: bun bench/format.ts
  */
@@ -9,6 +10,8 @@ import { join } from "node:path";
 import { HEADER_BYTES, packetEvent, type RecordLayout, recordLayout } from "../bpf-programs/events.ts";
 import { RotatingFile } from "../lib/output/file.ts";
 import { type FormatOptions, makePrinter } from "../lib/output/open.ts";
+import type { InterfaceNames, Names } from "../lib/output/printer.ts";
+import { Outcomes } from "../lib/verdict/outcomes.ts";
 import { BatchWriter, type ByteTarget, descriptor } from "../lib/output/writer.ts";
 
 const RECORDS = 32_768, ROUNDS = 60;
@@ -60,6 +63,19 @@ function records(ipv6: boolean, { size, fields }: RecordLayout = recordLayout())
 
 const devNull = descriptor(openSync("/dev/null", "w"));
 
+/** Functions of a packet's way through a node, to its end. */
+const path =
+  "__ip_local_out ip_output __dev_queue_xmit dev_hard_start_xmit netif_rx_internal ip_rcv ip_forward " +
+  "ip_output __dev_queue_xmit dev_hard_start_xmit netif_rx_internal ip_rcv ip_local_deliver tcp_v4_rcv " +
+  "tcp_rcv_established skb_copy_datagram_iter __kfree_skb skb_release_data kfree_skbmem";
+const functions = path.split(" ");
+const names: Names = {
+  probe: (address) => functions[Number(address >> 12n & 0xfffn) % functions.length],
+  symbol: (address) => ({ name: `symbol_${address & 0xfffffn}`, offset: 16 }),
+  dropReasons: new Map(),
+};
+const interfaces: InterfaceNames = { nameOf: (_, ifindex) => `eth${ifindex}`, generation: 0 };
+
 function measure(
   name: string,
   view: DataView,
@@ -75,25 +91,33 @@ function measure(
     outputNetnsNames: false,
     netnsNamesMaxLength: 16,
     outputJson: false,
+    silent: false,
     timestamp: "none",
     tracepoints: false,
     bootOffsetNs: 1_700_000_000_000_000_000n,
     ...changes,
   };
   const printer = makePrinter(writer, options, {
-    names: {
-      probe: (address) => `function_${address & 0xffffffn}`,
-      symbol: (address) => ({ name: `symbol_${address & 0xfffffn}`, offset: 16 }),
-      dropReasons: new Map(),
-    },
-    interfaces: { nameOf: (_, ifindex) => `eth${ifindex}`, generation: 0 },
+    names,
+    interfaces,
     netnsNames: { nameOf: (netns) => netns % 4 === 0 ? undefined : `netns-${netns}`, generation: 0 },
   });
+  const print = (offset: number) => printer.print(view, offset);
+  report(name, rounds, size, print, () => void writer.flush());
+}
+
+function report(
+  name: string,
+  rounds: number,
+  size: number,
+  see: (offset: number) => void,
+  end: () => void,
+): void {
   let best = Infinity;
   for (let round = 0; round < rounds; round++) {
     const start = performance.now();
-    for (let i = 0; i < RECORDS; i++) printer.print(view, i * size);
-    writer.flush();
+    for (let i = 0; i < RECORDS; i++) see(i * size);
+    end();
     best = Math.min(best, performance.now() - start);
   }
   const perSecond = RECORDS / best * 1000;
@@ -122,6 +146,11 @@ measure("JSON, all fields", ipv4, {
 const record = recordLayout({ caller: true, stack: true }), stacks = records(false, record);
 measure("IPv4, caller, stack of 20", stacks, { record }, devNull, 20);
 measure("JSON, caller, stack of 20", stacks, { record, outputJson: true }, devNull, 20);
+
+for (const [name, view] of [["summary, IPv4", ipv4], ["summary, IPv6", ipv6]] as const) {
+  const outcomes = new Outcomes(names, interfaces);
+  report(name, ROUNDS, packetEvent.size, (offset) => outcomes.see(view, offset), () => {});
+}
 
 const directory = mkdtempSync(join(tmpdir(), "pwru-bench-"));
 const limits = { maxBytes: 32 * 2 ** 20, maxBackups: 1, maxAgeDays: 0, compress: false };

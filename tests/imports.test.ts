@@ -36,7 +36,7 @@ const layers = ["asm/", "bpf-programs/", "lib/", "main.ts"];
 const layerOf = (path: string) => layers.findIndex((layer) => path.startsWith(layer));
 
 /** Inside lib, the same. What is not listed may be imported by all: errors, names, pure front ends. */
-const floors = ["sys", "btf", "symbols", "maps", "link", "trace", "output", "doctor", "cli"];
+const floors = ["sys", "btf", "symbols", "maps", "link", "trace", "output", "verdict", "doctor", "cli"];
 const floorOf = (path: string) => path.startsWith("lib/") ? floors.indexOf(path.split("/")[1] ?? "") : -1;
 
 test("The tree has the files it is about", () => {

@@ -97,6 +97,10 @@ export type DumpForm = (typeof dumpForms)[number];
 const shells = ["bash", "fish", "zsh", ""] as const;
 export type Shell = Exclude<(typeof shells)[number], "">;
 
+/** What --summary leaves of the lines. "" is no summary. */
+const summaryForms = ["", "only", "lines"] as const;
+export type SummaryForm = (typeof summaryForms)[number];
+
 function list(parse: (text: string) => string[], about: About<readonly string[]>): Option<readonly string[]> {
   return {
     type: "strings",
@@ -355,6 +359,25 @@ export const options = {
     section: "Run",
     parse: parseRingSize,
   } satisfies Option<number> as Option<number>,
+  "strict": flag(false, {
+    help: "exit with status 3 when anything was lost or could not be looked at",
+    detail:
+      "That is: events that found the ring buffer full, packets that the filter could not read, hits in " +
+      "probes that interrupted probes, and functions that the kernel allows no probe on.",
+    section: "Run",
+  }),
+  "summary": {
+    type: "",
+    default: "",
+    help: "print no lines but, at the end, a table of how packets ended; =lines prints both",
+    detail:
+      "One row per distinct outcome: dropped, for which reason and where; delivered, to which process; " +
+      "forwarded or sent, through which device; consumed; or lost from view, and who had it last. JSON has " +
+      "an object for each.",
+    section: "Output",
+    bare: () => "only",
+    parse: wordOf(summaryForms),
+  } satisfies Option<SummaryForm> as Option<SummaryForm>,
   "timestamp": choice(["none", "current", "relative", "absolute"], "none", {
     help: "print a time: none, current, relative or absolute",
     detail:

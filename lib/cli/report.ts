@@ -14,13 +14,19 @@ import {
   UsageError,
   VerifierError,
 } from "../errors.ts";
+import { isWhole, type Ledger } from "../output/ledger.ts";
 import { readVerifierLog } from "../sys/verifier_log.ts";
 
 /** 0 is success. */
-export const EXIT_FAILURE = 1, EXIT_USAGE = 2;
+export const EXIT_FAILURE = 1, EXIT_USAGE = 2, EXIT_INCOMPLETE = 3;
 
 export function exitStatusOf(error: unknown): number {
   return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILURE;
+}
+
+/** Of a run that ended as asked. */
+export function exitStatusFor(ledger: Ledger, { strict }: { strict: boolean }): number {
+  return strict && !isWhole(ledger) ? EXIT_INCOMPLETE : 0;
 }
 
 /**
@@ -125,41 +131,42 @@ function indented(label: string, text: string): string[] {
   return text.split("\n").map((line, index) => fact(index === 0 ? label : "", line));
 }
 
-/** What a run has to say for itself at the end. */
-export interface Summary {
-  readonly probes: "function" | "tracepoint";
-  readonly attached: number;
-  readonly found: number;
-  readonly shown: number;
-  /** events that came after the last line that was asked for */
-  readonly beyondLimit?: number;
-  /** events that found the ring buffer full */
-  readonly lost?: bigint;
-  /** packets that the filter could not read, once per function */
-  readonly unreadable?: bigint;
-  /** hits for which no program ran */
-  readonly missed?: bigint;
-}
-
 /**
- * The closing line: what was watched, what was shown, and what was not.
+ * The closing lines: what was watched, what was shown, then a line for each way in which something was not.
  *
- * `Attached to 1462 of 1503 functions, showed 120 events, lost 70 in a full ring buffer (...); 3 packets ...`
+ * ```
+ * Attached to 1462 of 1503 functions, showed 120 events, lost 70 in a full ring buffer
+ *   lost      70 events; a larger --ring-size rides out bursts
+ *   refused   41 functions, where this kernel allows no probe
+ * ```
  */
-export function summaryText(summary: Summary): string {
-  const { probes, attached, found, shown, beyondLimit = 0, lost = 0n, unreadable = 0n, missed = 0n } =
-    summary;
-  const more = beyondLimit === 0 ? "" : `${beyondLimit} came after --output-limit-lines, `;
-  const parts = [
-    `Attached to ${attached} of ${count(found, probes)}, showed ${count(shown, "event")}, ${more}lost ${
-      lost === 0n ? "none" : `${lost} in a full ring buffer (a larger --ring-size rides out bursts)`
-    }`,
-    unreadable === 0n
-      ? ""
-      : `${count(unreadable, "time")} the filter could not read the packet and showed nothing`,
-    missed === 0n ? "" : `${count(missed, "hit")} not looked at, in probes that interrupted probes`,
+export function ledgerText(ledger: Ledger): string {
+  const { probes, attached, found, refused, matched, shown, beyondLimit, lost, unreadable, missed } = ledger;
+  const { summedUp = 0, summaryOnly, forgotten } = ledger;
+  const untried = found - attached - refused;
+  const lines: [label: string, number: number | bigint, thing: string, explanation: string][] = [
+    [
+      "lost",
+      lost,
+      "event",
+      `; a larger --ring-size rides out bursts${summedUp === 0 ? "" : ". The summary knows nothing of them"}`,
+    ],
+    ["unread", unreadable, "time", " the filter could not read the packet and showed nothing"],
+    ["missed", missed, "hit", " not looked at, in probes that interrupted probes"],
+    ["forgotten", forgotten, "packet", " whose end is not in the summary: too many were on their way"],
+    ["refused", refused, probes, ", where this kernel allows no probe"],
+    ["untried", untried, probes, ", because it was ended while attaching"],
+    ["limit", beyondLimit, "event", " came after --output-limit-lines"],
   ];
-  return `${parts.filter((part) => part !== "").join("; ")}\n`;
+  return [
+    `Attached to ${attached} of ${count(found, probes)}, ${
+      summaryOnly ? `summed up ${count(summedUp, "event")}` : `showed ${count(shown, "event")}`
+    }, lost ${lost === 0n ? "none" : `${lost} in a full ring buffer`}`,
+    ...(matched === 0n ? [fact("matched", "nothing: no packet passed the filter at any of them")] : []),
+    ...lines.filter(([, number]) => number !== 0 && number !== 0n)
+      .map(([label, number, thing, explanation]) => fact(label, `${count(number, thing)}${explanation}`)),
+    "",
+  ].join("\n");
 }
 
 function count(number: number | bigint, thing: string): string {

@@ -9,20 +9,23 @@ import { loadKernelBtf } from "../btf/load.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError } from "../errors.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
+import type { Ledger } from "../output/ledger.ts";
 import { NetnsNameTable } from "../output/netns_names.ts";
 import { makePrinter, openOutput } from "../output/open.ts";
 import type { EventPrinter, Names } from "../output/printer.ts";
-import type { BatchWriter } from "../output/writer.ts";
+import { type BatchWriter, putLine } from "../output/writer.ts";
 import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
-import { writeAll } from "../sys/fd.ts";
+import { isatty, writeAll } from "../sys/fd.ts";
 import { releaseMemory } from "../sys/memory.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compileFor, compilePacketFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
+import { Outcomes } from "../verdict/outcomes.ts";
+import { printOutcomes } from "../verdict/print.ts";
 import { completions, manualPage } from "./documents.ts";
 import { demonstrate } from "./demonstrate.ts";
 import { diagnose } from "./diagnose.ts";
@@ -31,7 +34,7 @@ import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
 import { parseCommandLine } from "./parse.ts";
 import { Log } from "./log.ts";
-import { errorText, exitStatusOf, summaryText } from "./report.ts";
+import { errorText, exitStatusFor, exitStatusOf, ledgerText } from "./report.ts";
 import { raiseLimits, requireRights } from "./rights.ts";
 import { onSignals } from "./signals.ts";
 import { printText, STDOUT } from "./stdout.ts";
@@ -49,7 +52,7 @@ const NAMED_FAILURES = 5;
 /**
  * Runs the program with the words behind its name.
  *
- * @returns the exit status: 0 ended as asked, 1 failed, 2 wrong command line
+ * @returns the exit status: 0 ended as asked, 1 failed, 2 wrong command line, 3 something was lost and --strict
  */
 export async function run(words: readonly string[], version: string): Promise<number> {
   let debug = words.includes("--debug");
@@ -63,7 +66,7 @@ export async function run(words: readonly string[], version: string): Promise<nu
     else if (options.dumpFilter !== "") writeAll(STDOUT, await dump(options, filter));
     else if (options.demo) return await demonstrate(options, filter, names, new Log({ debug }));
     else if (options.doctor) return await diagnose(options, await sessionOptions(options, filter));
-    else await trace(options, filter, new Log({ debug }));
+    else return await trace(options, filter, new Log({ debug }));
     return 0;
   } catch (error) {
     new Log({ debug }).print(errorText(error, { debug }));
@@ -78,7 +81,7 @@ async function dump({ dumpFilter, dumpLinkType, kernelBtf }: Options, filter: st
   return new TextEncoder().encode(dumpText(dumpFilter, insns, kernel));
 }
 
-async function trace(options: Options, filter: string, log: Log): Promise<void> {
+async function trace(options: Options, filter: string, log: Log): Promise<number> {
   const wanted = await sessionOptions(options, filter);
   requireRights();
   raiseLimits();
@@ -91,17 +94,22 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
 
   const interfaces = new InterfaceTable();
-  if (options.outputMeta) warnOfNamespaces(interfaces.scan(), log);
+  const summing = options.summary !== "";
+  if (options.outputMeta || summing) warnOfNamespaces(interfaces.scan(), log);
   const netnsNames = new NetnsNameTable();
   if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
+  const namesOf = names(session, wanted.caller || wanted.stack);
   await using output = openOutput(options, (message, { message: error }) => log.warn(message, { error }));
   const printer = makePrinter(output.writer, {
     ...options,
     tracepoints: backend.name === "tracepoint",
     ...session.contents,
+    silent: options.summary === "only",
     bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
-  }, { names: names(session, options.outputCaller || options.outputStack), interfaces, netnsNames });
-  const reading = new Reading(session, printer, output.writer, options.outputLimitLines, stop);
+  }, { names: namesOf, interfaces, netnsNames });
+  const outcomes = summing ? new Outcomes(namesOf, interfaces) : undefined;
+  if (outcomes !== undefined) outcomes.from = Infinity;
+  const reading = new Reading(session, printer, outcomes, output.writer, options.outputLimitLines, stop);
 
   releaseMemory();
   log.info("Attaching probes", { via: backend.name });
@@ -110,6 +118,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
     onLive: () => reading.start(),
     onProgress: (done, total) => log.progress(done, total, "Attached"),
   });
+  if (outcomes !== undefined) outcomes.from = Number(clockGettime(CLOCK_MONOTONIC));
   for (const remark of backend.remarks) log.warn(remark);
   log.debug("Attached", { ms: sinceStart() });
   refuseIfNamed(options.filterFunc, backend);
@@ -125,21 +134,33 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   log.info(`${reading.reason}, exiting program..`);
   backend.close();
   reading.finish();
-  const { matched, lost, unreadable, missed } = session.counted();
-  log.debug("Counted in the kernel", { matched, lost, unreadable, missed });
-  log.print(summaryText({
+  const counted = session.counted();
+  log.debug("Counted in the kernel", { ...counted });
+  const ledger: Ledger = {
+    ...counted,
     probes: backend.name === "tracepoint" ? "tracepoint" : "function",
-    attached: backend.attached,
     found: backend.found,
-    shown: printer.printed,
+    attached: backend.attached,
+    refused: backend.failures.length,
+    shown: options.summary === "only" ? 0 : printer.printed,
+    summaryOnly: options.summary === "only",
+    summedUp: outcomes?.seen,
+    forgotten: outcomes?.forgotten ?? 0,
     beyondLimit: reading.beyondLimit,
-    lost,
-    unreadable,
-    missed,
-  }));
+  };
+  if (outcomes !== undefined) {
+    if (options.summary === "lines" && !options.outputJson) putLine(output.writer, "");
+    const frame = options.outputFile === undefined && isatty(STDOUT);
+    const form = options.outputJson ? "json" : frame ? "frame" : "columns";
+    await printOutcomes(output.writer, outcomes.finish(), form);
+  }
+  printer.end(ledger);
+  output.writer.flush();
+  log.print(ledgerText(ledger));
   const giveUp = new AbortController();
   using _second = onSignals(() => giveUp.abort());
   await output.close(giveUp.signal);
+  return exitStatusFor(ledger, options);
 }
 
 /** On every way out: no event comes any more, and what closed probes leave behind is seen to. */
@@ -199,6 +220,7 @@ class Reading {
   beyondLimit = 0;
   readonly #session: Session;
   readonly #printer: EventPrinter;
+  readonly #outcomes: Outcomes | undefined;
   readonly #writer: BatchWriter;
   readonly #limit: number;
   readonly #stop: AbortController;
@@ -207,12 +229,14 @@ class Reading {
   constructor(
     session: Session,
     printer: EventPrinter,
+    outcomes: Outcomes | undefined,
     writer: BatchWriter,
     limit: number,
     stop: AbortController,
   ) {
     this.#session = session;
     this.#printer = printer;
+    this.#outcomes = outcomes;
     this.#writer = writer;
     this.#limit = limit === 0 ? Infinity : limit;
     this.#stop = stop;
@@ -254,10 +278,20 @@ class Reading {
   }
 
   #drain(): number {
-    const count = this.#session.drain((view, offset) => {
-      if (this.#printer.printed < this.#limit) this.#printer.print(view, offset);
-      else this.beyondLimit++;
-    }, BATCH_RECORDS);
+    const count = this.#session.drain(
+      (view, offset) => {
+        if (this.#printer.printed >= this.#limit) {
+          this.beyondLimit++;
+          return;
+        }
+        this.#outcomes?.see(view, offset);
+        if (!this.#session.isAside(view, offset)) this.#printer.print(view, offset);
+      },
+      BATCH_RECORDS,
+      (lost) => {
+        if (this.#printer.printed < this.#limit) this.#printer.gap(lost);
+      },
+    );
     this.#writer.flush();
     if (this.#writer.closed || this.#printer.printed >= this.#limit) this.#stop.abort();
     return count;
@@ -287,21 +321,23 @@ function names(session: Session, now = false): Names {
 
 /** The options as the session wants them; what the user got wrong is found here, before anything is opened. */
 async function sessionOptions(options: Options, filter: string): Promise<SessionOptions> {
-  const { netns, ifindex } = findTarget(options);
+  const { netns, ifindex } = findTarget(options), summing = options.summary !== "";
+  const lines = options.summary !== "only"; // else what only lines show need not be collected
   return {
     functionPattern: options.filterFunc,
     modules: options.allKmods ? "all" : options.kmods,
     ringBytes: options.ringSize,
-    meta: options.outputMeta || options.outputNetnsNames,
-    tuple: options.outputTuple,
-    caller: options.outputCaller,
-    stack: options.outputStack,
-    controlBlock: options.outputSkbCb,
-    tunnel: options.outputTunnel,
+    meta: options.outputMeta || options.outputNetnsNames || summing,
+    tuple: options.outputTuple || summing,
+    ends: summing,
+    caller: lines && options.outputCaller,
+    stack: lines && options.outputStack,
+    controlBlock: lines && options.outputSkbCb,
+    tunnel: lines && options.outputTunnel,
     values: options.outputSkbMetadata,
     dumps: [
-      ...(options.outputSkb ? ["skb" as const] : []),
-      ...(options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
+      ...(lines && options.outputSkb ? ["skb" as const] : []),
+      ...(lines && options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
     ],
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),

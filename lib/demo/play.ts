@@ -88,6 +88,11 @@ async function open({ filter, backend }: PlayOptions): Promise<Session> {
   throw refusal as UnsupportedError;
 }
 
+/** Two paths can be compared only when both are whole. */
+function refuseGap(lost: bigint): never {
+  throw new UnsupportedError(`Cannot keep up with the demonstration: ${lost} events were lost`);
+}
+
 /** Takes what has come into the ring since the last time, as lines of the JSON output. */
 function reader(session: Session, scene: Scene, { names }: PlayOptions): () => string {
   const sink = new MemorySink();
@@ -107,7 +112,7 @@ function reader(session: Session, scene: Scene, { names }: PlayOptions): () => s
     { nameOf: (netns, ifindex) => scene.interfaceName(netns, ifindex), generation: 0 },
   );
   return () => {
-    while (session.drain((view, offset) => printer.print(view, offset), BATCH_RECORDS) > 0);
+    while (session.drain((view, offset) => printer.print(view, offset), BATCH_RECORDS, refuseGap) > 0);
     return sink.take();
   };
 }

@@ -66,6 +66,11 @@ export interface KprobeBackend<T extends KprobeTarget> extends Disposable {
     programs: ReadonlyMap<number, number>,
     options?: AttachOptions<T>,
   ): Promise<AttachResult<T>>;
+  /**
+   * Hits that the kernel ran no program for, because another kprobe was at work on that CPU. Not known for
+   * probes of the PMU, and no more after `release`.
+   */
+  missed(): bigint;
   /** Ends the stream of events; no program of ours runs for these probes afterwards, unless noted. */
   close(): void;
   /** Sees to what a closed probe leaves behind. Last act before the exit. */

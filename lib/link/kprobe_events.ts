@@ -20,7 +20,7 @@ import type {
 } from "./kprobe_backend.ts";
 import { lock, lockBlocking } from "./lock.ts";
 import { formatOwner, ourselves } from "./owner.ts";
-import { formatDefinition } from "./probe_definition.ts";
+import { formatDefinition, sumMisses } from "./probe_definition.ts";
 import { firingPlaces, firstPlace, nextPlace, type PlaceRules } from "./probe_place.ts";
 import { sweepAtExit } from "./sweep.ts";
 import type { ProbeControl } from "./tracefs.ts";
@@ -64,6 +64,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
   readonly #sweep: NonNullable<KprobeEventsParts["sweep"]>;
   readonly #probes = new Map<bigint, T>();
   readonly #open: Disposable[] = [];
+  readonly #events = new Set<string>();
   #defined = 0;
 
   constructor(parts: KprobeEventsParts) {
@@ -98,7 +99,8 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
     try {
       for (const [number, batch] of batches.entries()) {
         for (const [program, targets] of byProgram(batch, programs)) {
-          const event = `e${eventCount++}`;
+          // The pid is for kprobe_profile, which knows no groups.
+          const event = `e${eventCount++}_${process.pid}`;
           let defined = 0;
           for (const target of targets) {
             if (pace.isDue()) {
@@ -115,6 +117,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
             }
           }
           if (defined === 0) continue;
+          this.#events.add(event);
           this.#open.push(this.#perf.open(this.#control.eventId(this.group, event), program));
           attached += defined;
         }
@@ -153,6 +156,10 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
     }
   }
 
+  missed(): bigint {
+    return this.#events.size === 0 ? 0n : sumMisses(this.#control.profile(), this.#events);
+  }
+
   close(): void {
     if (this.#open.length === 0) return;
     // Another one's deletions would hold us up at every single event; they pause for who has this lock.
@@ -165,6 +172,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
     this.close();
     if (this.#defined === 0) return;
     this.#defined = 0;
+    this.#events.clear();
     await this.#sweep([this.group], options);
   }
 

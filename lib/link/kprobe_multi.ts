@@ -7,7 +7,12 @@
  * program that does nothing, and the good ones then get one link.
  */
 import { isErrno } from "../sys/ffi.ts";
-import { BPF_F_KPROBE_MULTI_RETURN, bpfLinkCreate } from "../sys/bpf.ts";
+import {
+  BPF_F_KPROBE_MULTI_RETURN,
+  bpfLinkCreate,
+  bpfLinkInfoKprobeMulti,
+  bpfObjGetInfoByFd,
+} from "../sys/bpf.ts";
 import { exit, mov, r0 } from "../../asm/insn.ts";
 import { BPF_PROG_TYPE_KPROBE, BPF_TRACE_KPROBE_MULTI } from "../../asm/uapi.ts";
 import { loadProgram, type Program } from "../sys/program.ts";
@@ -55,6 +60,11 @@ export function attachKprobeMulti(
       ...(cookies === undefined ? {} : { cookies }),
     },
   }));
+}
+
+/** Hits that the link's probes left out because another probe was at work on that CPU; 0 before Linux 6.6. */
+export function missedHits(link: Link): bigint {
+  return bpfObjGetInfoByFd(link.fd, bpfLinkInfoKprobeMulti).missed;
 }
 
 /** A link to what could be attached. */

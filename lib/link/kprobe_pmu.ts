@@ -132,6 +132,10 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
   }
 
   /** Does nothing: the probes are closed by `release`, whose helper does it in our place. */
+  missed(): bigint {
+    return 0n; // perf counts them for itself and tells nobody (before bpf_link_info of Linux 6.7)
+  }
+
   close(): void {}
 
   /** Hands the fds to a helper; as process 1 of a container, or without one, closes them here. */

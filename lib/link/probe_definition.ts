@@ -46,3 +46,15 @@ export function parseListing(text: string): ListedProbe[] {
 export function formatDeletion({ line }: ListedProbe): string {
   return `-${line.slice(1)}\n`;
 }
+
+/**
+ * Misses of the probes on these events, in `text` of kprobe_profile: `  event   hits   misses`, one per line.
+ * Groups are not in it, so the names must be nobody else's.
+ */
+export function sumMisses(text: string, events: ReadonlySet<string>): bigint {
+  let sum = 0n;
+  for (const [, event = "", misses = "0"] of text.matchAll(/^ *(\S+) +\d+ +(\d+)$/gm)) {
+    if (events.has(event)) sum += BigInt(misses);
+  }
+  return sum;
+}

@@ -23,6 +23,8 @@ export interface ProbeControl extends Disposable {
   write(command: string): string | undefined;
   /** All probes of the machine, ours and other people's. */
   listing(): string;
+  /** How often the probes of the machine fired and were missed: `  event hits misses`, one per line. */
+  profile(): string;
   /** The number for perf_event_attr.config. */
   eventId(group: string, event: string): number;
   /** Tries to take a lock; false: someone else has it. It is ours until `unlock` or dispose. */
@@ -116,6 +118,10 @@ class TracefsControl implements ProbeControl {
 
   listing(): string {
     return readFileSync(`${this.#directory}/kprobe_events`, "latin1");
+  }
+
+  profile(): string {
+    return readFileSync(`${this.#directory}/kprobe_profile`, "latin1");
   }
 
   eventId(group: string, event: string): number {

@@ -114,22 +114,33 @@ export class RingBuffer implements Disposable {
 
   /** Bytes written and not yet consumed, headers included. */
   get unread(): number {
+    return (this.produced - this.#low) >>> 0;
+  }
+
+  /** Where the kernel writes next: low 32 bits of a position that only grows. */
+  get produced(): number {
     this.#assertOpen();
-    return ((this.#producer[0] as number) - this.#low) >>> 0;
+    return this.#producer[0] as number;
+  }
+
+  /** Where we read next, likewise. */
+  get consumed(): number {
+    return this.#low;
   }
 
   /**
    * Delivers committed records until the ring is empty, the next one is still being written, or `limit`
    * records have been passed. We are one thread: whoever finds a busy record comes back later.
    *
+   * @param until stops in front of this position, which `produced` gave earlier
    * @returns records delivered; discarded ones are skipped and not counted, but count for `limit`
    * @throws {RingBufferError} a header contradicts the producer position; the ring is then unusable
    */
-  drain(onRecord: RecordHandler, limit: number = 8192): number {
+  drain(onRecord: RecordHandler, limit: number = 8192, until?: number): number {
     this.#assertOpen();
     let delivered = 0, left = limit;
     while (left > 0) {
-      const passed = this.#committed(Math.min(left, BATCH));
+      const passed = this.#committed(Math.min(left, BATCH), until);
       if (passed === 0) break;
       fence();
       delivered += this.#deliver(onRecord, passed);
@@ -139,8 +150,8 @@ export class RingBuffer implements Disposable {
   }
 
   /** How many records, at most `limit`, are complete from our position on. */
-  #committed(limit: number): number {
-    const end = this.#producer[0] as number;
+  #committed(limit: number, until: number | undefined): number {
+    const end = until ?? this.#producer[0] as number;
     if (end === this.#low) return 0;
     fence();
     const words = this.words, mask = this.#mask;

@@ -10,7 +10,7 @@ import type { CodeSymbol, InterfaceNames, Names, NetnsNames } from "./printer.ts
 export interface CellFormat {
   /** the function, and what it says about a drop if it is one that drops packets */
   func(name: string, drop: DropReason | undefined): Cell;
-  /** the code that dropped a packet; `address` 0 is unknown */
+  /** the code that let go of a packet; `address` 0 is unknown */
   place(address: bigint, symbol: CodeSymbol | undefined): Cell;
   /** who called the function; `address` 0 is unknown */
   caller(address: bigint, symbol: CodeSymbol | undefined): Cell;
@@ -43,6 +43,11 @@ export function placeText({ name, offset }: CodeSymbol): string {
   return `${name}+0x${offset.toString(16)}`;
 }
 
+/** The same, or the address where there is no name. */
+export function codeText(address: bigint, symbol: CodeSymbol | undefined): string {
+  return symbol === undefined ? `0x${address.toString(16)}` : placeText(symbol);
+}
+
 /** Values a cache may hold; beyond, it starts again. Hostile input must not fill the memory. */
 const CACHE_LIMIT = 65_536;
 
@@ -52,17 +57,19 @@ export const offsetOf = Object.fromEntries(
 ) as { readonly [K in keyof typeof packetEvent.fields]: number };
 const ADDRESS = offsetOf.address, PID = offsetOf.pid, COMM = offsetOf.comm;
 
-/** Which argument of a probe is a drop reason, and which the code that dropped. -1: none. */
+/** Where in the record a probe's drop reason is, and the code that let go of the packet. -1: there is none. */
 interface DropArguments {
   readonly reason: number;
   readonly place: number;
 }
-const FUNCTION_DROPS: Readonly<Record<string, DropArguments>> = {
+export const FUNCTION_DROPS: Readonly<Record<string, DropArguments>> = {
   kfree_skb_reason: { reason: offsetOf.argument2, place: -1 },
+  kfree_skb_list_reason: { reason: offsetOf.argument2, place: -1 },
   sk_skb_reason_drop: { reason: offsetOf.argument3, place: -1 },
 };
-const TRACEPOINT_DROPS: Readonly<Record<string, DropArguments>> = {
+export const TRACEPOINT_DROPS: Readonly<Record<string, DropArguments>> = {
   kfree_skb: { reason: offsetOf.argument3, place: offsetOf.argument2 },
+  consume_skb: { reason: -1, place: offsetOf.argument2 },
 };
 
 /** The function at one address. */
@@ -143,7 +150,10 @@ export class EventCells {
   /** The function of a probe, with the drop reason if it drops packets. */
   func(probe: Probe, view: DataView, offset: number): Cell {
     // A tracepoint of a kernel without drop reasons has no such argument.
-    if (probe.drop === undefined || (this.#tracepoints && this.#names.dropReasons.size === 0)) {
+    if (
+      probe.drop === undefined || probe.drop.reason < 0 ||
+      (this.#tracepoints && this.#names.dropReasons.size === 0)
+    ) {
       return probe.text;
     }
     // The parameter is a 32-bit enum; what the upper half of its register holds is anybody's guess.
@@ -154,7 +164,7 @@ export class EventCells {
     return keep(probe.reasons, code, this.#format.func(probe.name, { code, name }));
   }
 
-  /** The code that dropped the packet, if the probe tells. */
+  /** The code that let go of the packet, if the probe tells. */
   place(probe: Probe, view: DataView, offset: number): Cell {
     if (probe.drop === undefined || probe.drop.place < 0) return NOTHING;
     const at = offset + probe.drop.place;

@@ -11,10 +11,10 @@
 import { packetEvent } from "../../bpf-programs/events.ts";
 import { Additions, lengthOf } from "./additions.ts";
 import { type Cell, cell, putAddress, putCell, putDecimal, putText, SLACK } from "./bytes.ts";
-import { type CellFormat, EventCells, NOTHING, offsetOf, placeText } from "./cells.ts";
+import { type CellFormat, codeText, EventCells, NOTHING, offsetOf } from "./cells.ts";
 import { EventClock } from "./clock.ts";
+import type { Ledger } from "./ledger.ts";
 import {
-  type CodeSymbol,
   type EventPrinter,
   type InterfaceNames,
   type Names,
@@ -23,7 +23,7 @@ import {
   type PrintOptions,
 } from "./printer.ts";
 import { decodeTuple, ETH_P_IP, IPPROTO_TCP, putIpv4, putIpv6, tcpFlagNames, Tuple } from "./tuple.ts";
-import type { LineSink } from "./writer.ts";
+import { type LineSink, putLine } from "./writer.ts";
 
 /** Grows when a field changes its meaning or its type; a new field is no such change. */
 export const JSON_SCHEMA_VERSION = 1;
@@ -83,6 +83,32 @@ export class JsonPrinter implements EventPrinter {
 
   /** JSON lines have none. */
   header(): void {}
+
+  gap(lost: bigint): void {
+    putLine(this.#sink, jsonObject("lost", { events: Number(lost) }));
+  }
+
+  end(ledger: Ledger): void {
+    const { probes, found, attached, refused, matched, shown, beyondLimit, lost, unreadable, missed } =
+      ledger;
+    const { summedUp, forgotten } = ledger;
+    putLine(
+      this.#sink,
+      jsonObject("end", {
+        probes,
+        found,
+        attached,
+        refused,
+        matched: Number(matched),
+        shown,
+        beyond_limit: beyondLimit,
+        lost: Number(lost),
+        unreadable: Number(unreadable),
+        missed: Number(missed),
+        ...(summedUp === undefined ? {} : { summed_up: summedUp, forgotten }),
+      }),
+    );
+  }
 
   print(view: DataView, offset: number): void {
     const cells = this.#cells, sink = this.#sink, options = this.#options;
@@ -220,11 +246,12 @@ const jsonCells: CellFormat = {
     cell(`,"iface":${quoted(name === undefined ? `${ifindex}` : `${name}:${ifindex}`)}`),
 };
 
-function codeText(address: bigint, symbol: CodeSymbol | undefined): string {
-  return symbol === undefined ? `0x${address.toString(16)}` : placeText(symbol);
+/** A line that is no event. */
+export function jsonObject(type: string, fields: Readonly<Record<string, unknown>>): string {
+  return quoted({ schema: JSON_SCHEMA_VERSION, type, ...fields });
 }
 
-/** A value as JSON, in ASCII. */
+/** A value as JSON, in ASCII: only strings have other characters, and there they can be escaped. */
 function quoted(value: unknown): string {
   return JSON.stringify(value).replace(
     /[\x7f-\uffff]/g,

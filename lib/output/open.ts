@@ -2,6 +2,7 @@
 import { RotatingFile } from "./file.ts";
 import { JsonPrinter } from "./json.ts";
 import type { EventPrinter, InterfaceNames, Names, NetnsNames, PrintOptions } from "./printer.ts";
+import { SilentPrinter } from "./silent.ts";
 import { TextPrinter } from "./text.ts";
 import { BatchWriter, descriptor, type LineSink } from "./writer.ts";
 
@@ -51,6 +52,8 @@ export function openOutput(options: OutputOptions, warn: (message: string, cause
 
 export interface FormatOptions extends PrintOptions {
   readonly outputJson: boolean;
+  /** no lines for events */
+  readonly silent: boolean;
 }
 
 /** Whom a printer asks for names. */
@@ -62,5 +65,6 @@ export interface NameSources {
 
 export function makePrinter(sink: LineSink, options: FormatOptions, sources: NameSources): EventPrinter {
   const Printer = options.outputJson ? JsonPrinter : TextPrinter;
-  return new Printer(sink, options, sources.names, sources.interfaces, sources.netnsNames);
+  const printer = new Printer(sink, options, sources.names, sources.interfaces, sources.netnsNames);
+  return options.silent ? new SilentPrinter(printer) : printer;
 }

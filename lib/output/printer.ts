@@ -2,10 +2,11 @@
 
 import type { RecordLayout } from "../../bpf-programs/events.ts";
 import type { Dump } from "../btf/dump.ts";
+import type { Ledger } from "./ledger.ts";
 
 /** One printer per trace. */
 export interface EventPrinter {
-  /** events printed; a header is none */
+  /** events printed, or counted instead; a header is none */
   readonly printed: number;
   /** What precedes the first event, in formats that have such a thing. */
   header(): void;
@@ -15,6 +16,10 @@ export interface EventPrinter {
    * @throws {KernelError} the sink could not write
    */
   print(view: DataView, offset: number): void;
+  /** Says that so many events are missing between the last one and the next. */
+  gap(lost: bigint): void;
+  /** What follows the last event, in formats that have such a thing. */
+  end(ledger: Ledger): void;
 }
 
 export interface PrintOptions {

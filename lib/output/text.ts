@@ -32,7 +32,7 @@ import {
   type PrintOptions,
 } from "./printer.ts";
 import { decodeTuple, putTuple, Tuple, TUPLE_BYTES } from "./tuple.ts";
-import type { LineSink } from "./writer.ts";
+import { type LineSink, putLine } from "./writer.ts";
 
 const SKB_WIDTH = 18, CPU_WIDTH = 3, PROCESS_WIDTH = 16, TIME_WIDTH = 23, TIMESTAMP_WIDTH = 16;
 const NETNS_WIDTH = 10, MARK_WIDTH = 8, IFACE_WIDTH = 16, MTU_WIDTH = 5, LEN_WIDTH = 5, CB_WIDTH = 56;
@@ -98,12 +98,16 @@ export class TextPrinter implements EventPrinter {
       this.#additions.has.caller ? " CALLER" : "",
       this.#additions.has.tunnel ? " TUNNEL" : "",
     ];
-    const line = cell(columns.join(""));
-    const start = this.#sink.room(line.length + 1 + SLACK);
-    const to = putCell(this.#sink.view, start, line);
-    this.#sink.view.setUint8(to, NEWLINE);
-    this.#sink.commit(to + 1);
+    putLine(this.#sink, columns.join(""));
   }
+
+  /** A comment, as scripts that read columns or look for functions know one. */
+  gap(lost: bigint): void {
+    putLine(this.#sink, `# lost ${lost} event${lost === 1n ? "" : "s"} here: the ring buffer was full`);
+  }
+
+  /** Lines end without a word; stderr says how. */
+  end(): void {}
 
   print(view: DataView, offset: number): void {
     const cells = this.#cells, sink = this.#sink, options = this.#options;

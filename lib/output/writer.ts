@@ -18,6 +18,14 @@ export interface LineSink {
   commit(end: number): void;
 }
 
+/** Writes `line` and ends it. Not for what is printed per event. */
+export function putLine(sink: LineSink, line: string): void {
+  const bytes = new TextEncoder().encode(`${line}\n`);
+  const start = sink.room(bytes.length);
+  new Uint8Array(sink.view.buffer).set(bytes, start);
+  sink.commit(start + bytes.length);
+}
+
 /** What a flush met: "closed" means that nobody reads any more, which is a reason to end, not an error. */
 export type FlushResult = "written" | "closed";
 

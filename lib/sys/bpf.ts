@@ -476,7 +476,7 @@ export const bpfMapInfo = struct("bpf_map_info", {
 /** struct bpf_link_info up to its union */
 export const bpfLinkInfo = struct("bpf_link_info", { type: u32, id: u32, prog_id: u32, _pad: u32 });
 
-/** struct bpf_link_info of a kprobe_multi link; `missed` counts hits while the program was busy. Linux 6.6. */
+/** struct bpf_link_info of a kprobe_multi link; `missed` counts hits while another probe was at work. Linux 6.6. */
 export const bpfLinkInfoKprobeMulti = struct("bpf_link_info", {
   type: u32,
   id: u32,

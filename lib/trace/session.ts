@@ -2,11 +2,18 @@
  * One run of the tracer, from options to a stream of records: the kernel's types, the programs, the probes,
  * the ring buffer, the counters. It prints nothing and knows no command line.
  */
-import { type Additions, type RecordLayout, recordLayout, traceCounters } from "../../bpf-programs/events.ts";
+import {
+  type Additions,
+  packetEvent,
+  type RecordLayout,
+  recordLayout,
+  traceCounters,
+} from "../../bpf-programs/events.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
+import type { TracepointHook } from "../../bpf-programs/trace.ts";
 import { compileDump, type Dump } from "../btf/dump.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
@@ -27,6 +34,8 @@ import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
+import { BackendWithEnds, END_TRACEPOINTS } from "./backends/with_ends.ts";
+import { GappedRing } from "./gapped_ring.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
 import { wholeName } from "./pattern.ts";
 import { packetTracepoints } from "./tracepoints.ts";
@@ -50,6 +59,8 @@ export interface SessionOptions {
   readonly expression?: string;
   readonly meta: boolean;
   readonly tuple: boolean;
+  /** also probe where the kernel lets go of packets, whatever `functionPattern` says: see `isAside` */
+  readonly ends?: boolean;
   /** who called the function; tracepoints cannot tell */
   readonly caller?: boolean;
   /** the kernel's stack */
@@ -92,12 +103,15 @@ export interface Counted {
   readonly lost: bigint;
   /** packets whose memory could not be read, so that the filter could not decide */
   readonly unreadable: bigint;
-  /** hits during which another program of ours was running on the same CPU */
+  /** hits during which another probe of ours was at work on the same CPU */
   readonly missed: bigint;
 }
 
 /** Told where each record lies; the memory is valid until it returns. */
 export type OnRecord = (view: DataView, offset: number) => void;
+
+/** Told that so many records found the ring full since the last one that was handed over, or a little earlier. */
+export type OnGap = (lost: bigint) => void;
 
 export class Session implements Disposable {
   readonly types: BtfTypes;
@@ -109,6 +123,9 @@ export class Session implements Disposable {
   readonly #ring: RingBuffer;
   readonly #view: DataView;
   readonly #trace: TraceOptions;
+  readonly #gaps: GappedRing;
+
+  readonly #asides: ReadonlySet<number>;
 
   constructor(
     types: BtfTypes,
@@ -116,6 +133,7 @@ export class Session implements Disposable {
     trace: TraceOptions,
     contents: RecordContents,
     { backend, remarks }: Chosen,
+    asides: readonly TracepointHook[],
   ) {
     this.types = types;
     this.contents = contents;
@@ -124,12 +142,21 @@ export class Session implements Disposable {
     this.#trace = trace;
     this.#ring = RingBuffer.open(maps.get(trace.maps.events));
     this.#view = new DataView(this.#ring.bytes.buffer, this.#ring.bytes.byteOffset);
+    this.#asides = new Set(asides.map(({ index }) => index));
+    this.#gaps = new GappedRing(this.#ring, () => this.#counter("lost"));
     this.backend = backend;
   }
 
-  /** Hands over committed records, at most `limit`; returns how many there were. */
-  drain(onRecord: OnRecord, limit: number): number {
-    return this.#ring.drain((offset) => onRecord(this.#view, offset), limit);
+  /** Hands over committed records, at most `limit`, and where some are missing; returns how many there were. */
+  drain(onRecord: OnRecord, limit: number, onGap: OnGap): number {
+    return this.#gaps.drain((offset) => onRecord(this.#view, offset), limit, onGap);
+  }
+
+  /** Whether a record comes from a probe that was not asked for but tells of an end. */
+  isAside(view: DataView, offset: number): boolean {
+    const { address } = packetEvent.fields;
+    return this.#asides.size > 0 && view.getUint32(offset + address.offset + 4, true) === 0 &&
+      this.#asides.has(view.getUint32(offset + address.offset, true));
   }
 
   /** Numbers and names of enum skb_drop_reason on this kernel; empty before Linux 5.17. */
@@ -138,15 +165,17 @@ export class Session implements Disposable {
   }
 
   counted(): Counted {
-    const counters = readCounters(this.#maps.get(this.#trace.maps.counters));
-    const of = ({ offset }: { offset: number }) => counters[offset / 8] ?? 0n;
-    const { matched, lost, unreadable } = traceCounters.fields;
     return {
-      matched: of(matched),
-      lost: of(lost),
-      unreadable: of(unreadable),
+      matched: this.#counter("matched"),
+      lost: this.#counter("lost"),
+      unreadable: this.#counter("unreadable"),
       missed: this.backend.missed(),
     };
+  }
+
+  #counter(name: keyof typeof traceCounters.fields): bigint {
+    const counters = readCounters(this.#maps.get(this.#trace.maps.counters));
+    return counters[traceCounters.fields[name].offset / 8] ?? 0n;
   }
 
   [Symbol.dispose](): void {
@@ -236,6 +265,7 @@ export async function openSession(
       "--filter-func",
     );
   };
+  let hooks: readonly TracepointHook[] = [];
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
       requireKprobeMulti(types);
@@ -254,7 +284,7 @@ export async function openSession(
         });
       }
       const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
-      const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
+      hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
       if (hooks.length > 0) return new TracepointBackend(hooks, trace, load);
       throw new UsageError(
         `Cannot find a tracepoint for "${options.functionPattern}": there are ${
@@ -270,7 +300,17 @@ export async function openSession(
       dumps: dumpsOf(options, types),
       values: values.map((value, i) => recordValue(sources[i]!, value, btf)),
     };
-    return new Session(types, maps, trace, contents, await choose(options.backend, create));
+    const chosen = await choose(options.backend, create);
+    const asides = options.ends !== true
+      ? []
+      : packetTracepoints(btf).filter(({ name, index }) =>
+        END_TRACEPOINTS.includes(name) && !hooks.some((hook) => hook.index === index)
+      );
+    // They are not printed, so they carry nothing for that.
+    const backend = asides.length === 0
+      ? chosen.backend
+      : new BackendWithEnds(chosen.backend, new TracepointBackend(asides, { ...trace, additions: {} }, load));
+    return new Session(types, maps, trace, contents, { ...chosen, backend }, asides);
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;

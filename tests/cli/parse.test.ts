@@ -137,6 +137,8 @@ describe("values", () => {
       outputTuple: true,
       readyFile: undefined,
       ringSize: 16777216,
+      strict: false,
+      summary: "",
       timestamp: "none",
       version: false,
     });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { errorText, exitStatusOf, type Summary, summaryText } from "../../lib/cli/report.ts";
+import { errorText, exitStatusFor, exitStatusOf, ledgerText } from "../../lib/cli/report.ts";
 import {
   BtfError,
   FilterSyntaxError,
@@ -8,6 +8,7 @@ import {
   UsageError,
   VerifierError,
 } from "../../lib/errors.ts";
+import type { Ledger } from "../../lib/output/ledger.ts";
 
 const LOG = `0: R1=ctx() R10=fp0
 0: (b7) r6 = 0                        ; R6_w=0
@@ -138,28 +139,92 @@ test("exit status", () => {
   expect(exitStatusOf(undefined)).toBe(1);
 });
 
-test.each<[Partial<Summary>, string]>([
-  [{}, "Attached to 1462 of 1503 functions, showed 120 events, lost none\n"],
-  [{ shown: 1, lost: 0n }, "Attached to 1462 of 1503 functions, showed 1 event, lost none\n"],
+const whole: Ledger = {
+  probes: "function",
+  found: 1503,
+  attached: 1503,
+  refused: 0,
+  matched: 120n,
+  shown: 120,
+  summedUp: undefined,
+  summaryOnly: false,
+  forgotten: 0,
+  beyondLimit: 0,
+  lost: 0n,
+  unreadable: 0n,
+  missed: 0n,
+};
+const ALL = "Attached to 1503 of 1503 functions, showed 120 events, lost none";
+
+test.each<[changes: Partial<Ledger>, lines: string[], strict: number]>([
+  [{}, [ALL], 0],
+  [{ shown: 1 }, ["Attached to 1503 of 1503 functions, showed 1 event, lost none"], 0],
   [
     { probes: "tracepoint", attached: 1, found: 1 },
-    "Attached to 1 of 1 tracepoint, showed 120 events, lost none\n",
+    ["Attached to 1 of 1 tracepoint, showed 120 events, lost none"],
+    0,
   ],
   [
-    { missed: 2n, unreadable: 1n },
-    "Attached to 1462 of 1503 functions, showed 120 events, lost none; " +
-    "1 time the filter could not read the packet and showed nothing; " +
-    "2 hits not looked at, in probes that interrupted probes\n",
+    { shown: 0, matched: 0n },
+    [
+      "Attached to 1503 of 1503 functions, showed 0 events, lost none",
+      "  matched   nothing: no packet passed the filter at any of them",
+    ],
+    0,
   ],
+  [
+    { unreadable: 1n },
+    [ALL, "  unread    1 time the filter could not read the packet and showed nothing"],
+    3,
+  ],
+  [{ missed: 2n }, [ALL, "  missed    2 hits not looked at, in probes that interrupted probes"], 3],
   [
     { lost: 70n },
-    "Attached to 1462 of 1503 functions, showed 120 events, " +
-    "lost 70 in a full ring buffer (a larger --ring-size rides out bursts)\n",
+    [
+      "Attached to 1503 of 1503 functions, showed 120 events, lost 70 in a full ring buffer",
+      "  lost      70 events; a larger --ring-size rides out bursts",
+    ],
+    3,
   ],
   [
-    { beyondLimit: 7 },
-    "Attached to 1462 of 1503 functions, showed 120 events, 7 came after --output-limit-lines, lost none\n",
+    { attached: 1462, refused: 41 },
+    [
+      "Attached to 1462 of 1503 functions, showed 120 events, lost none",
+      "  refused   41 functions, where this kernel allows no probe",
+    ],
+    3,
   ],
-])("summary %#", (changes, text) => {
-  expect(summaryText({ probes: "function", attached: 1462, found: 1503, shown: 120, ...changes })).toBe(text);
+  [
+    { attached: 1400, refused: 1 },
+    [
+      "Attached to 1400 of 1503 functions, showed 120 events, lost none",
+      "  refused   1 function, where this kernel allows no probe",
+      "  untried   102 functions, because it was ended while attaching",
+    ],
+    3,
+  ],
+  [
+    { shown: 0, summedUp: 1, summaryOnly: true },
+    ["Attached to 1503 of 1503 functions, summed up 1 event, lost none"],
+    0,
+  ],
+  [
+    { summedUp: 125, lost: 1n, forgotten: 2 },
+    [
+      "Attached to 1503 of 1503 functions, showed 120 events, lost 1 in a full ring buffer",
+      "  lost      1 event; a larger --ring-size rides out bursts. The summary knows nothing of them",
+      "  forgotten 2 packets whose end is not in the summary: too many were on their way",
+    ],
+    3,
+  ],
+  [{ forgotten: 1, summedUp: 1 }, [
+    ALL,
+    "  forgotten 1 packet whose end is not in the summary: too many were on their way",
+  ], 3],
+  [{ beyondLimit: 7 }, [ALL, "  limit     7 events came after --output-limit-lines"], 0],
+])("closing lines %#", (changes, lines, strict) => {
+  const ledger = { ...whole, ...changes };
+  expect(ledgerText(ledger)).toBe(`${lines.join("\n")}\n`);
+  expect(exitStatusFor(ledger, { strict: true })).toBe(strict);
+  expect(exitStatusFor(ledger, { strict: false })).toBe(0);
 });

@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { validEvent } from "../output/schema.ts";
+import { validEvent, validLine } from "../output/schema.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
 import { rawTraceWhile, sh, VethPair } from "./tracer.ts";
 
@@ -16,8 +16,15 @@ const main = join(import.meta.dir, "../../main.ts");
 async function eventsOf(words: readonly string[], traffic: () => void): Promise<Event[]> {
   const { stdout, stderr, status } = await rawTraceWhile([...JSON_LINES, ...words], traffic);
   expect({ stderr, status }).toMatchObject({ status: 0 });
+  return allButEnd(stdout).map(validEvent);
+}
+
+/** The lines of a trace that was ended in good order. */
+function allButEnd(stdout: string): string[] {
   expect(stdout).toEndWith("\n");
-  return stdout.slice(0, -1).split("\n").map(validEvent);
+  const lines = stdout.slice(0, -1).split("\n"), end = validLine(lines.pop() ?? "");
+  expect(end).toMatchObject({ type: "end", probes: "tracepoint", shown: lines.length, lost: 0 });
+  return lines;
 }
 
 const tupleOf = (event: Event) => event["tuple"] as Event;
@@ -196,10 +203,27 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("JSON lines (needs root, Linux 5.8)
     );
     expect(status).toBe(0);
     expect(output.length).toBeGreaterThan(1_000_000);
-    expect(output).toEndWith("\n");
-    const events = output.slice(0, -1).split("\n");
+    const events = allButEnd(output);
     events.forEach(validEvent);
     expect(stderr).toContain(`showed ${events.length} events, lost none`);
+  });
+
+  test("gaps add up to what was lost, and --strict says so", async () => {
+    const send = `const s = await Bun.udpSocket({ socket: { error() {} } }); const d = new Uint8Array(64);
+      for (let i = 0; i < 3000; i++) { try { s.send(d, 4082, "127.0.0.1"); } catch {} } s.close();`;
+    const words = [...JSON_LINES, "--ring-size", "4K", "--strict", "udp and port 4082"];
+    const { stdout, stderr, status } = await rawTraceWhile(
+      words,
+      () => void expect(Bun.spawnSync([process.execPath, "-e", send]).exitCode).toBe(0),
+    );
+    const lines = stdout.trimEnd().split("\n").map(validLine), end = lines.pop() ?? {};
+    const gaps = lines.filter(({ type }) => type === "lost");
+    const lost = gaps.reduce((sum, { events }) => sum + (events as number), 0);
+    expect(lost).toBeGreaterThan(0);
+    expect(end).toMatchObject({ type: "end", shown: lines.length - gaps.length, lost });
+    expect(end["matched"]).toBe(lines.length - gaps.length + lost);
+    expect(stderr).toContain(`lost ${lost} in a full ring buffer\n  lost      ${lost} events;`);
+    expect(status).toBe(3);
   });
 
   test("a reader that leaves ends it", async () => {

@@ -250,7 +250,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
 
   test("with a ring of 64 KiB, printed and lost add up to what the programs counted", async () => {
     using pair = new VethPair("flood");
-    const { lines, stderr } = await traceWhile(
+    const { lines, stdout, stderr } = await traceWhile(
       ["--backend", "tracepoint", "--ring-size", "64K", "--debug", "udp and dst port 4078"],
       () => {
         const sent = Bun.spawnSync([
@@ -269,6 +269,8 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     expect(matched).toBeGreaterThan(200_000);
     expect(lost).toBeGreaterThan(0);
     expect(lines.length + lost).toBe(matched);
+    const gaps = [...stdout.matchAll(/^# lost (\d+) events? here: the ring buffer was full$/gm)];
+    expect(gaps.reduce((sum, [, events]) => sum + Number(events), 0)).toBe(lost);
     expect(stderr).toContain(`showed ${lines.length} events, lost ${lost} in a full ring buffer`);
   }, 60_000);
 

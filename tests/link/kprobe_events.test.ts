@@ -162,3 +162,17 @@ test("Probes of two attachments in one process never share an event or a constan
   await events.attach([[target(2)]], new Map([[1, 9]]));
   expect(eventSizes(control)).toEqual([1, 1]);
 });
+
+test("Misses are those of its own events, until they are swept", async () => {
+  const { control, events } = setUp();
+  expect(events.missed()).toBe(0n);
+  await events.attach([range(1, 4), [target(5, 2)]], new Map([[1, 101], [2, 102]]));
+  const names = new Set(control.lines.map((line) => /\/(\S+)/.exec(line)?.[1]));
+  expect(names.size).toBe(2);
+  control.profileText = ["e0_1 5 1000", ...[...names].map((name) => `  ${name} 7 3`)].join("\n");
+  expect(events.missed()).toBe(6n);
+  events.close();
+  expect(events.missed()).toBe(6n);
+  await events.release({ say() {} });
+  expect(events.missed()).toBe(0n);
+});

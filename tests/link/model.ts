@@ -41,9 +41,15 @@ export class TracefsModel implements ProbeControl {
     return this.lines.map((line) => `${line}\n`).join("");
   }
 
+  profileText = "";
+
+  profile(): string {
+    return this.profileText;
+  }
+
   eventId(group: string, event: string): number {
     if (!this.lines.some((line) => line.startsWith(`p:${group}/${event} `))) throw new Error("no such event");
-    return 1000 + Number(event.slice(1));
+    return 1000 + parseInt(event.slice(1));
   }
 
   tryLock(name: LockName, mode: LockMode): boolean {

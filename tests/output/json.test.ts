@@ -4,12 +4,15 @@ import { JsonPrinter } from "../../lib/output/json.ts";
 import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
 import { record, type RecordValues, someValue } from "./records.ts";
-import { validEvent } from "./schema.ts";
+import { validEvent, validLine } from "./schema.ts";
 
 const DROP = { address: 0xffffffff81000010n } as const;
 const names: Names = {
   probe: (address) =>
-    new Map([[0xffffffff81000000n, "ip_output"], [DROP.address, "sk_skb_reason_drop"], [1n, "kfree_skb"]])
+    new Map([[0xffffffff81000000n, "ip_output"], [DROP.address, "sk_skb_reason_drop"], [1n, "kfree_skb"], [
+      2n,
+      "consume_skb",
+    ]])
       .get(address),
   symbol: (address) =>
     address >= 0xffffffff81234567n - 0x1an && address < 0xffffffff81234700n
@@ -320,6 +323,10 @@ describe("drops", () => {
       reason_code: 8,
       location: "0xffffffffc0de0000",
     }],
+    ["a tracepoint of normal ends", { address: 2n, argument2: 0xffffffff81234567n, argument3: 8n }, true, {
+      func: "consume_skb",
+      location: "tcp_v4_rcv+0x1a",
+    }],
     ["no place", { address: 1n, argument3: 8n }, true, {
       func: `kfree_skb(${NAME})`,
       reason: NAME,
@@ -510,6 +517,54 @@ describe("names that somebody else chose", () => {
     };
     const line = printed([values], setting)[0]!;
     expect(validEvent(line)).toMatchObject({ iface: `${long}:${most}`, location: `${long}+0x7` });
+  });
+});
+
+describe("lines that are no events", () => {
+  const lines = (print: (printer: JsonPrinter) => void) => {
+    const sink = new MemorySink();
+    const printer = new JsonPrinter(sink, DEFAULTS, names, interfaces);
+    print(printer);
+    expect(printer.printed).toBe(0);
+    return sink.take().trimEnd().split("\n").map(validLine);
+  };
+
+  test("where events are missing", () => {
+    expect(lines((printer) => printer.gap(70n))).toEqual([{ schema: 1, type: "lost", events: 70 }]);
+  });
+
+  test.each([0, 3])("the end, with %i everywhere", (number) => {
+    const many = BigInt(number);
+    const ledger = {
+      probes: "function",
+      found: number,
+      attached: number,
+      refused: number,
+      matched: many,
+      shown: number,
+      beyondLimit: number,
+      lost: many,
+      unreadable: many,
+      missed: many,
+      summedUp: number === 0 ? undefined : number,
+      summaryOnly: false,
+      forgotten: number,
+    } as const;
+    expect(lines((printer) => printer.end(ledger))).toEqual([{
+      schema: 1,
+      type: "end",
+      probes: "function",
+      found: number,
+      attached: number,
+      refused: number,
+      matched: number,
+      shown: number,
+      beyond_limit: number,
+      lost: number,
+      unreadable: number,
+      missed: number,
+      ...(number === 0 ? {} : { summed_up: number, forgotten: number }),
+    }]);
   });
 });
 

@@ -31,6 +31,18 @@ const interfaces: InterfaceNames = {
   generation: 0,
 };
 
+const DEFAULTS: PrintOptions = {
+  outputMeta: true,
+  outputTuple: true,
+  outputTcpFlags: false,
+  outputNetnsNames: false,
+  netnsNamesMaxLength: 16,
+  timestamp: "none",
+  tracepoints: false,
+  // Such that the example's event happens at 2026-08-21 10:15:30.123456789 UTC.
+  bootOffsetNs: BigInt(Date.UTC(2026, 7, 21, 10, 15, 30)) * 1_000_000n + 123_456_789n - 45_557_282_884_169n,
+};
+
 interface Setting {
   options?: Partial<PrintOptions>;
   names?: Partial<Names>;
@@ -40,18 +52,7 @@ interface Setting {
 
 function printed(records: RecordValues[], setting: Setting = {}): string[] {
   const sink = new MemorySink();
-  const options: PrintOptions = {
-    outputMeta: true,
-    outputTuple: true,
-    outputTcpFlags: false,
-    outputNetnsNames: false,
-    netnsNamesMaxLength: 16,
-    timestamp: "none",
-    tracepoints: false,
-    // Such that the example's event happens at 2026-08-21 10:15:30.123456789 UTC.
-    bootOffsetNs: BigInt(Date.UTC(2026, 7, 21, 10, 15, 30)) * 1_000_000n + 123_456_789n - 45_557_282_884_169n,
-    ...setting.options,
-  };
+  const options: PrintOptions = { ...DEFAULTS, ...setting.options };
   const printer = new TextPrinter(
     sink,
     options,
@@ -311,6 +312,17 @@ describe("pwru's lines", () => {
       "0xffff8880052a4e00 1023 ~/bin/curl:12345 7          feedface        0         0x0000 262144 1048576 :0->:0() ip_output",
     );
   });
+});
+
+test("events that are missing are a comment, and none of them is printed", () => {
+  const sink = new MemorySink();
+  const printer = new TextPrinter(sink, { ...DEFAULTS, outputMeta: false }, names, interfaces);
+  printer.gap(1n);
+  printer.gap(12345678901234n);
+  expect(sink.take()).toBe(
+    "# lost 1 event here: the ring buffer was full\n# lost 12345678901234 events here: the ring buffer was full\n",
+  );
+  expect(printer.printed).toBe(0);
 });
 
 describe("function", () => {

@@ -60,6 +60,12 @@ test.each<[name: string, output: string, records: TraceLine[]]>([
     [{ ...ours, func: "ip_output", below: ["ip_output", "ip_local_out"] }],
   ],
   [
+    "comments",
+    "SKB                CPU PROCESS          FUNC\n# lost 3 events here: the ring buffer was full\n" +
+    "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output\n# lost 1 event here: the ring buffer was full",
+    [{ ...ours, func: "ip_output" }],
+  ],
+  [
     "module and BPF functions",
     "SKB                CPU PROCESS          FUNC\n" +
     "0xffff8880052a4e00 1   ~/bin/curl:12345 veth_xmit[veth]\n" +

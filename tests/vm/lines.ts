@@ -3,7 +3,7 @@
  *
  * The header says which columns there are; every column has one pattern. Debian's pwru 1.0.5 has a short header
  * and writes the rest as key=value, so it is a second dialect. Lines that are no records (stacks, dumps) belong
- * to the record before them.
+ * to the record before them; comments, which say where records are missing, are left out.
  */
 
 export interface TraceLine {
@@ -134,6 +134,7 @@ export function parseLines(output: string): TraceLine[] {
   const pattern = oldHeader.test(header) ? oldLine : linePattern(header);
   const records: (TraceLine & { below: string[] })[] = [];
   for (const line of lines) {
+    if (line.startsWith("# ")) continue;
     const cells = pattern.exec(line)?.groups;
     if (cells !== undefined) records.push({ ...record(cells), below: [] });
     else if (records.length > 0) records.at(-1)?.below.push(line);

@@ -105,7 +105,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
   }
 
   missed(): bigint {
-    return recursionMisses(this.#programs);
+    return this.#kprobes.missed() + recursionMisses(this.#programs);
   }
 
   close(): void {

@@ -11,7 +11,13 @@ import { kprobeMultiPositionsProgram, kprobeMultiProgram } from "../../../bpf-pr
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { KernelTypes } from "../../../asm/code.ts";
 import { UnsupportedError } from "../../errors.ts";
-import { attachKprobeMulti, attachKprobeMultiWherePossible, trialProgram } from "../../link/kprobe_multi.ts";
+import {
+  attachKprobeMulti,
+  attachKprobeMultiWherePossible,
+  missedHits,
+  trialProgram,
+} from "../../link/kprobe_multi.ts";
+import type { Link } from "../../link/link.ts";
 import type { Maps } from "../../maps/maps.ts";
 import { symbolText } from "../../symbols/table.ts";
 import { isErrno } from "../../sys/ffi.ts";
@@ -74,7 +80,9 @@ export class KprobeMultiBackend implements ProbeBackend {
   readonly #load: Load;
   readonly #names = new Map<bigint, string>();
   readonly #programs: Program[] = [];
-  readonly #links: Disposable[] = [];
+  readonly #links: Link[] = [];
+  /** by links that are closed */
+  #missed = 0n;
   /** links of a program that does nothing, left from looking for addresses that the kernel refuses */
   readonly #trials: Disposable[] = [];
 
@@ -145,11 +153,16 @@ export class KprobeMultiBackend implements ProbeBackend {
   }
 
   missed(): bigint {
-    return recursionMisses(this.#programs);
+    const byLinks = this.#links.reduce((sum, link) => sum + missedHits(link), this.#missed);
+    return byLinks + recursionMisses(this.#programs);
   }
 
   close(): void {
-    for (const link of [...this.#links.splice(0), ...this.#trials.splice(0)]) link[Symbol.dispose]();
+    for (const link of this.#links.splice(0)) {
+      this.#missed += missedHits(link);
+      link[Symbol.dispose]();
+    }
+    for (const link of this.#trials.splice(0)) link[Symbol.dispose]();
   }
 
   release(): Promise<void> {

@@ -5,6 +5,8 @@
  * the node must drop it and say so by ICMP; with 9001 it arrives.
  */
 import { expect } from "bun:test";
+import { validLine } from "../../output/schema.ts";
+import { sumMisses } from "../../../lib/link/probe_definition.ts";
 import { peerStandsIn } from "../lab.ts";
 import type { KernelName } from "../images.ts";
 import { only, type Scenario, withReason } from "../scenario.ts";
@@ -29,7 +31,7 @@ const stations = ["ip_output", "ip_forward", "__icmp_send", "ip_local_deliver", 
 
 export const story: Scenario = {
   name: "story",
-  limitSeconds: 240,
+  limitSeconds: 300,
   script: `
     topo 1500
     start tracer --output-meta --output-tuple 'udp and src port 9053'
@@ -39,6 +41,23 @@ export const story: Scenario = {
     answer big
     chapter tracer big
     stop tracer
+
+    # verdict NAME WORD...: how both answers end
+    verdict() {
+      local name=$1
+      shift
+      pod_mtu 1500
+      start $name --summary "$@" 'udp and src port 9053'
+      answer $name-small
+      pod_mtu 9001
+      answer $name-big
+      cat /sys/kernel/tracing/kprobe_profile > "$OUT/$name.profile"
+      stop $name
+    }
+    case "$PWRU $(uname -r)" in "$PEER "*) ;; *" 6.12."*)
+      verdict multi
+      verdict classic --backend kprobe --output-json
+    esac
     untopo
   `,
   checks: {
@@ -96,6 +115,45 @@ export const story: Scenario = {
       expect(at("ip_local_deliver")).toMatchObject({ mtu: 9001, len: 2379 });
       expect(at("udp_rcv")).toMatchObject({ mtu: 9001, len: 2359 });
       expect(at("skb_consume_udp")).toMatchObject({ len: 2351 });
+    },
+  },
+  oursOnly: {
+    "--summary: one answer dropped, why and where; one delivered, to whom"(run) {
+      if (run.kernel !== "6.12") return; // one kernel will do: streams of the others are in tests/verdict
+      const [head = "", ...rows] = run.text("multi.out").trimEnd().split("\n").map((line) =>
+        line.trim().split(/ {2,}/)
+      );
+      expect(head).toEqual(["PACKETS", "OUTCOME", "AT", "REASON", "TO"]);
+      expect(rows).toEqual([
+        [
+          "1",
+          "delivered",
+          expect.stringMatching(/^udp_recvmsg\+0x/),
+          "-",
+          expect.stringMatching(/^socat:\d+$/),
+        ],
+        ["1", "dropped", expect.stringMatching(/^ip_forward\+0x/), "SKB_DROP_REASON_PKT_TOO_BIG", "-"],
+      ]);
+    },
+    "--summary with classic kprobes, in JSON"(run) {
+      if (run.kernel !== "6.12") return;
+      const [delivered, dropped, end, ...more] = run.text("classic.out").trimEnd().split("\n").map(validLine);
+      expect(delivered).toMatchObject({ outcome: "delivered", packets: 1, func: "udp_recvmsg" });
+      expect(dropped).toMatchObject({
+        outcome: "dropped",
+        packets: 1,
+        func: "ip_forward",
+        reason: "SKB_DROP_REASON_PKT_TOO_BIG",
+      });
+      expect(dropped?.["location"]).toMatch(/^ip_forward\+0x/);
+      expect(end).toMatchObject({ type: "end", probes: "function", lost: 0, shown: 0, forgotten: 0 });
+      expect(more).toEqual([]);
+      // Where the end's misses come from: the kernel's table is as we read it, and our probes are in it.
+      const profile = run.text("classic.profile"), lines = profile.trimEnd().split("\n");
+      const events = new Set(lines.map((line) => line.trim().split(/ +/)[0] ?? ""));
+      expect(lines.length).toBeGreaterThan(1000);
+      expect([...events].filter((event) => !/^e\d+_\d+$/.test(event))).toEqual([]);
+      expect(sumMisses(profile.replace(/ \d+$/gm, " 1"), events)).toBe(BigInt(lines.length));
     },
   },
 };
