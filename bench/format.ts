@@ -66,6 +66,7 @@ function measure(
     outputTuple: true,
     outputTcpFlags: false,
     outputNetnsNames: false,
+    outputPacketId: false,
     netnsNamesMaxLength: 16,
     outputJson: false,
     timestamp: "none",

@@ -36,7 +36,7 @@ import {
   sub,
 } from "../asm/insn.ts";
 import { type Field, u32, u64 } from "../asm/layout.ts";
-import { HEADER_BYTES, packetEvent, traceCounters } from "./events.ts";
+import { HEADER_BYTES, packetEvent, packetIdentity, traceCounters } from "./events.ts";
 import { type LoadSkb, packetNamespace, slot, type TraceOptions } from "./frame.ts";
 
 /** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
@@ -66,6 +66,7 @@ export function countUnreadable(options: TraceOptions): Code {
 /** Counts the match, reserves a record, fills and submits it; a full ring is counted. Ends the program. */
 export function collect(options: TraceOptions, load: LoadSkb, identify: Code, miss: Label): Code {
   const { maps, meta, tuple } = options, event = packetEvent.fields, counter = traceCounters.fields;
+  const numbered = options.tracking?.ids === true;
   const full = label("full");
   return [
     counters(options, miss),
@@ -74,7 +75,7 @@ export function collect(options: TraceOptions, load: LoadSkb, identify: Code, mi
     atomicAdd(at(r9, counter.matched), r1),
 
     ldMap(r1, maps.events),
-    mov(r2, packetEvent.size),
+    mov(r2, packetEvent.size + (numbered ? packetIdentity.size : 0)),
     mov(r3, 0),
     call("bpf_ringbuf_reserve"), // r0 = record, or NULL when the ring is full
     jeq(r0, 0, full),
@@ -97,6 +98,7 @@ export function collect(options: TraceOptions, load: LoadSkb, identify: Code, mi
     meta || tuple ? [load(r1, "protocol"), stx(at(r8, event.protocol), r1)] : st(at(r8, event.protocol), 0),
     meta ? collectMeta(options, load) : zeroMeta(),
     tuple ? collectHeaders(load) : st(at(r8, event.headerBytes), 0),
+    numbered ? collectStamp() : [],
 
     mov(r1, r8),
     mov(r2, BPF_RB_NO_WAKEUP),
@@ -108,6 +110,13 @@ export function collect(options: TraceOptions, load: LoadSkb, identify: Code, mi
     atomicAdd(at(r9, counter.lost), r1),
     mov(r0, 0),
     exit(),
+  ];
+}
+
+function collectStamp(): Code {
+  return [
+    ldx(r1, at(fp, slot.stamp, u64)),
+    stx(at(r8, packetEvent.size + packetIdentity.fields.stamp.offset, u64), r1),
   ];
 }
 

@@ -44,6 +44,12 @@ export const packetEvent = struct("packet_event", {
 });
 export type PacketEvent = Decoded<typeof packetEvent>;
 
+/** What follows a packetEvent when packets are numbered. */
+export const packetIdentity = struct("packet_identity", {
+  /** the same for all of a packet's life, and for its clones, copies and segments; 0 unknown */
+  stamp: u64,
+});
+
 /** What each CPU counts; user space adds the CPUs up. `matched` = records submitted + `lost`. */
 export const traceCounters: Struct<{ matched: typeof u64; lost: typeof u64; unreadable: typeof u64 }> =
   struct(

@@ -11,6 +11,7 @@ import type { FilterExpression } from "./expression.ts";
 import type { MemoryMap } from "./fragments.ts";
 import type { TraceMaps } from "./maps.ts";
 import type { MemoryAccess } from "./memory_access.ts";
+import type { Tracking } from "./tracking.ts";
 
 /** The packet filter, compiled for both places where a packet can begin; undefined matches nothing there. */
 export interface PacketFilter {
@@ -35,6 +36,8 @@ export interface TraceOptions {
   readonly expression?: FilterExpression;
   /** absent: headers in page fragments cannot be read, and are counted */
   readonly memory?: MemoryMap;
+  /** absent: every function decides on its own, and nobody knows which packet is which */
+  readonly tracking?: Tracking;
   /** netns, mark, interface, protocol, MTU, length */
   readonly meta: boolean;
   /** addresses and ports: copies the packet's headers */
@@ -54,6 +57,7 @@ export const slot = {
   scratch: -128, // 16 words of the packet filter, then 8 values of the expression
   skbCopy: -336, // 208 bytes
   packetCopy: -440, // 104 bytes
+  stamp: -448, // of the packet, when packets are tracked
 } as const;
 
 /** The stack that is left for a copy of the sk_buff. */

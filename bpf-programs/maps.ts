@@ -3,6 +3,7 @@
 import type { MapSpec } from "../asm/code.ts";
 import { traceCounters } from "./events.ts";
 import { SCRATCH_BYTES } from "./fragments.ts";
+import { STAMP_BYTES, trackingState } from "./tracking.ts";
 
 export const BPF_MAP_TYPE_HASH = 1,
   BPF_MAP_TYPE_ARRAY = 2,
@@ -18,10 +19,17 @@ export interface TraceMaps {
   readonly positions: MapSpec;
   /** room for the copy of a packet, per CPU */
   readonly scratch: MapSpec;
+  /** sk_buff address -> stamp of the packet, for those that are followed */
+  readonly tracked: MapSpec;
+  /** one trackingState */
+  readonly tracking: MapSpec;
 }
 
-/** @param ringBytes a power of two, at least a page */
-export function traceMaps(ringBytes: number): TraceMaps {
+/**
+ * @param ringBytes a power of two, at least a page
+ * @param trackedPackets how many addresses can be followed at a time
+ */
+export function traceMaps(ringBytes: number, trackedPackets: number = 1): TraceMaps {
   return {
     events: { name: "events", type: BPF_MAP_TYPE_RINGBUF, keySize: 0, valueSize: 0, maxEntries: ringBytes },
     counters: {
@@ -37,6 +45,20 @@ export function traceMaps(ringBytes: number): TraceMaps {
       type: BPF_MAP_TYPE_PERCPU_ARRAY,
       keySize: 4,
       valueSize: SCRATCH_BYTES,
+      maxEntries: 1,
+    },
+    tracked: {
+      name: "tracked",
+      type: BPF_MAP_TYPE_HASH,
+      keySize: 8,
+      valueSize: STAMP_BYTES,
+      maxEntries: trackedPackets,
+    },
+    tracking: {
+      name: "tracking",
+      type: BPF_MAP_TYPE_ARRAY,
+      keySize: 4,
+      valueSize: trackingState.size,
       maxEntries: 1,
     },
   };

@@ -12,6 +12,8 @@ export interface ProbeContext {
   readonly arguments: readonly [number, number, number, number, number];
   readonly instructionPointer: number;
   readonly stackPointer: number;
+  /** on return from the function */
+  readonly returnValue: number;
 }
 
 const x64: Struct = struct("pt_regs", {
@@ -51,9 +53,10 @@ const contexts: Readonly<Record<string, ProbeContext>> = {
     ) as unknown as ProbeContext["arguments"],
     instructionPointer: offsetIn(x64, "ip"),
     stackPointer: offsetIn(x64, "sp"),
+    returnValue: offsetIn(x64, "ax"),
   },
   // u64 regs[31], sp, pc, pstate
-  arm64: { arguments: [0, 8, 16, 24, 32], instructionPointer: 256, stackPointer: 248 },
+  arm64: { arguments: [0, 8, 16, 24, 32], instructionPointer: 256, stackPointer: 248, returnValue: 0 },
 };
 
 /**

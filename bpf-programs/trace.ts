@@ -19,6 +19,7 @@ import {
   fp,
   ja,
   jeq,
+  jne,
   ldMap,
   ldx,
   lea,
@@ -38,19 +39,32 @@ import { type Field, u64 } from "../asm/layout.ts";
 import { collect, countUnreadable } from "./collect.ts";
 import { packetEvent } from "./events.ts";
 import { skbView, slot, type TraceOptions } from "./frame.ts";
+import { forget, forgetSilently, lookUp, newStamp, remember, trackedCount } from "./tracking.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
 import type { ProbeContext } from "./registers.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
 export const BPF_PROG_TYPE_KPROBE = 2, BPF_PROG_TYPE_RAW_TRACEPOINT = 17, BPF_TRACE_KPROBE_MULTI = 42;
 
+/**
+ * What a hook means for the packet that it sees: it lives on; or its memory is about to be freed, so that its address
+ * is to be forgotten, with a last record or, where nobody wants to see that function, without.
+ */
+export type Fate = "lives" | "ends" | "ends unseen";
+
 /** A classic kprobe on functions that have the packet in `argument` (1-5). */
-export function kprobeProgram(options: TraceOptions, context: ProbeContext, argument: number): ProgramSpec {
+export function kprobeProgram(
+  options: TraceOptions,
+  context: ProbeContext,
+  argument: number,
+  fate: Fate = "lives",
+): ProgramSpec {
   return {
     name: `kprobe_skb_${argument}`,
     type: BPF_PROG_TYPE_KPROBE,
     license: "Dual BSD/GPL",
     code: trace(options, {
+      fate,
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       // on x86-64 a breakpoint has been stepped over; lib/link knows where its probes sit
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
@@ -100,6 +114,7 @@ export function kprobeMultiProgram(
   options: TraceOptions,
   context: ProbeContext,
   argument: number,
+  fate: Fate = "lives",
 ): ProgramSpec {
   return {
     name: `multi_skb_${argument}`,
@@ -107,6 +122,7 @@ export function kprobeMultiProgram(
     expectedAttachType: BPF_TRACE_KPROBE_MULTI,
     license: "Dual BSD/GPL",
     code: trace(options, {
+      fate,
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       identify: functionEntry(context),
     }),
@@ -123,6 +139,8 @@ export interface TracepointHook {
   readonly reason?: number;
   /** the code address that freed the packet */
   readonly location?: number;
+  /** whether the packet survives it */
+  readonly fate?: Fate;
 }
 
 export function tracepointProgram(options: TraceOptions, hook: TracepointHook): ProgramSpec {
@@ -136,6 +154,7 @@ export function tracepointProgram(options: TraceOptions, hook: TracepointHook): 
     type: BPF_PROG_TYPE_RAW_TRACEPOINT,
     license: "Dual BSD/GPL",
     code: trace(options, {
+      fate: hook.fate ?? "lives",
       prologue: ldx(r6, at(r1, hook.skb * 8, u64)),
       identify: [
         st(at(r8, event.address), hook.index),
@@ -154,6 +173,7 @@ function argumentOffset(context: ProbeContext, argument: number): number {
 
 /** What differs between hooks. Both parts find the context in r1. */
 interface Hook {
+  readonly fate?: Fate;
   /** r6 = the sk_buff; may lose r0-r5 but r1 */
   readonly prologue: Code;
   /** stores address, argument2 and argument3 into the record at r8; may lose r0-r5 */
@@ -181,14 +201,18 @@ function functionEntry(context: ProbeContext): Code {
 }
 
 /** The whole program around a hook's two parts. */
-function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
-  const miss = label("miss"), unreadable = label("unreadable");
+function trace(options: TraceOptions, { fate = "lives", prologue, identify }: Hook): Code {
+  const miss = label("miss"), unreadable = label("unreadable"), matched = label("matched");
   const { fields, skb, load } = skbView(options, miss);
+  if (fate === "ends unseen") {
+    return [prologue, jeq(r6, 0, miss), forgetSilently(options.maps, r6, slot.skb, miss), miss, ret(0)];
+  }
   const code = withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
     jeq(r6, 0, miss),
     stx(at(fp, slot.skb, u64), r6),
+    followed(options, fate, [skb.open, ja(matched)]),
     skb.open,
 
     matchesMark(options, load, miss),
@@ -196,6 +220,8 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     matchesDevice(options, load, miss),
     matchesExpression(options, skb, fields, miss),
 
+    enrolled(options, fate),
+    matched,
     collect(options, load, identify, miss),
     miss,
     ret(0),
@@ -203,4 +229,40 @@ function trace(options: TraceOptions, { prologue, identify }: Hook): Code {
     countUnreadable(options),
   ]);
   return withinReach(code);
+}
+
+/**
+ * Before the filter is asked: a packet of the set goes the way of `known`, if the set is what is shown. One whose memory
+ * is about to be freed leaves the set.
+ */
+function followed({ tracking, maps }: TraceOptions, fate: Fate, known: Code): Code {
+  const stranger = label("stranger"), ends = fate !== "lives";
+  if (tracking === undefined || !(tracking.follow || ends)) return [];
+  return [
+    tracking.follow ? [] : st(at(fp, slot.stamp, u64), 0),
+    trackedCount(maps),
+    jeq(r1, 0, stranger),
+    lookUp(maps, slot.skb, slot.stamp, stranger),
+    ends ? forget(maps, slot.skb) : [],
+    tracking.follow ? known : [],
+    stranger,
+  ];
+}
+
+/** A packet that matched by itself gets a stamp, and a place in the set unless this is the last that is seen of it. */
+function enrolled({ tracking, maps }: TraceOptions, fate: Fate): Code {
+  if (tracking === undefined) return [];
+  const fresh = label("fresh"), done = label("enrolled");
+  if (fate !== "lives") {
+    const known = [ldx(r1, at(fp, slot.stamp, u64)), jne(r1, 0, done)];
+    return [tracking.follow ? [] : known, newStamp(slot.stamp), done];
+  }
+  const known = [
+    trackedCount(maps),
+    jeq(r1, 0, fresh),
+    lookUp(maps, slot.skb, slot.stamp, fresh),
+    ja(done),
+    fresh,
+  ];
+  return [tracking.follow ? [] : known, newStamp(slot.stamp), remember(maps, slot.skb, slot.stamp), done];
 }

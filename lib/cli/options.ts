@@ -12,6 +12,7 @@ import {
   parsePath,
   parsePattern,
   parseRingSize,
+  parseTrackLimit,
   parseUnsigned,
 } from "./values.ts";
 
@@ -184,6 +185,24 @@ export const options = {
       "does not match.",
     section: "Filters",
   }),
+  "filter-track-limit": {
+    type: "int",
+    default: 65536,
+    shownDefault: "65536",
+    help: "how many packets --filter-track-skb follows at a time",
+    detail:
+      "What finds no room is shown where it matches by itself, and counted in the closing line. Each packet takes " +
+      "about 100 bytes of the kernel's memory, at once.",
+    section: "Filters",
+    parse: parseTrackLimit,
+  } satisfies Option<number> as Option<number>,
+  "filter-track-skb": flag(false, {
+    help: "show a packet that matched once until its end, whatever it becomes, and its clones and copies",
+    detail:
+      "Address translation, decapsulation and new headers do not lose it; neither do copies for other " +
+      "receivers, fragments and segments. It ends where the kernel frees its memory.",
+    section: "Filters",
+  }),
   "help": flag(false, {
     help: "print this text and exit",
     section: "Run",
@@ -257,6 +276,10 @@ export const options = {
   }),
   "output-netns-names": flag(false, {
     help: "print the name of the network namespace, as ip netns or Docker gave it",
+    section: "Output",
+  }),
+  "output-packet-id": flag(false, {
+    help: "print a number for each packet, which its clones, copies, fragments and segments share",
     section: "Output",
   }),
   "output-tcp-flags": flag(false, {

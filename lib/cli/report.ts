@@ -139,6 +139,8 @@ export interface Summary {
   readonly unreadable?: bigint;
   /** hits for which no program ran */
   readonly missed?: bigint;
+  /** how often a packet found too many others being followed */
+  readonly untracked?: bigint;
 }
 
 /**
@@ -149,6 +151,7 @@ export interface Summary {
 export function summaryText(summary: Summary): string {
   const { probes, attached, found, shown, beyondLimit = 0, lost = 0n, unreadable = 0n, missed = 0n } =
     summary;
+  const { untracked = 0n } = summary;
   const more = beyondLimit === 0 ? "" : `${beyondLimit} came after --output-limit-lines, `;
   const parts = [
     `Attached to ${attached} of ${count(found, probes)}, showed ${count(shown, "event")}, ${more}lost ${
@@ -157,6 +160,9 @@ export function summaryText(summary: Summary): string {
     unreadable === 0n
       ? ""
       : `${count(unreadable, "time")} the filter could not read the packet and showed nothing`,
+    untracked === 0n
+      ? ""
+      : `${count(untracked, "time")} a packet was not followed, because too many were (--filter-track-limit)`,
     missed === 0n ? "" : `${count(missed, "hit")} not looked at, in probes that interrupted probes`,
   ];
   return `${parts.filter((part) => part !== "").join("; ")}\n`;

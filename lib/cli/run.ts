@@ -97,6 +97,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
 
   releaseMemory();
   log.info("Attaching probes", { via: backend.name });
+  for (const remark of session.followLineage()) log.warn(remark);
   await backend.attach({
     signal: stop.signal,
     onLive: () => reading.start(),
@@ -117,8 +118,9 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
   log.info(`${reading.reason}, exiting program..`);
   backend.close();
   reading.finish();
-  const { matched, lost, unreadable, missed } = session.counted();
+  const { matched, lost, unreadable, missed, untracked, tracked } = session.counted();
   log.debug("Counted in the kernel", { matched, lost, unreadable, missed });
+  if (options.filterTrackSkb || options.outputPacketId) log.debug("Still followed", { packets: tracked });
   log.print(summaryText({
     probes: backend.name === "tracepoint" ? "tracepoint" : "function",
     attached: backend.attached,
@@ -128,6 +130,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
     lost,
     unreadable,
     missed,
+    untracked,
   }));
   const giveUp = new AbortController();
   using _second = onSignals(() => giveUp.abort());
@@ -299,6 +302,9 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     ringBytes: options.ringSize,
     meta: options.outputMeta || options.outputNetnsNames,
     tuple: options.outputTuple,
+    follow: options.filterTrackSkb,
+    ids: options.outputPacketId,
+    trackedPackets: options.filterTrackLimit,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
     ...(filter === "" ? {} : { filter: compilePacketFilter(filter, await resolvedNames(filter)) }),

@@ -12,6 +12,7 @@ import { packetEvent } from "../../bpf-programs/events.ts";
 import { type Cell, cell, putAddress, putCell, putDecimal, SLACK } from "./bytes.ts";
 import { type CellFormat, EventCells, NOTHING, offsetOf } from "./cells.ts";
 import { EventClock } from "./clock.ts";
+import { PacketNumbers } from "./packet_numbers.ts";
 import {
   type EventPrinter,
   type InterfaceNames,
@@ -35,7 +36,8 @@ const { cpu: CPU, protocol: PROTOCOL, headerBytes: HEADER_LENGTH, headers: HEADE
 const HEADER_ROOM = packetEvent.fields.headers.type.size;
 
 const OPENING = (type: string) => cell(`{"schema":${JSON_SCHEMA_VERSION},"type":"${type}","skb":"`);
-const AFTER_SKB = cell('","cpu":');
+const AFTER_SKB = cell('","cpu":'), PACKET_KEY = cell('","packet":'), CPU_KEY = cell(',"cpu":');
+const UNKNOWN = cell("null");
 const TIME = cell(',"time":'), QUOTE = cell('"');
 const MARK_KEY = cell(',"mark":'), PROTO_KEY = cell(',"proto":'), MTU_KEY = cell(',"mtu":');
 const LEN_KEY = cell(',"len":');
@@ -58,6 +60,7 @@ export class JsonPrinter implements EventPrinter {
   readonly #opening: Cell;
   readonly #cells: EventCells;
   readonly #clock: EventClock;
+  readonly #packets = new PacketNumbers();
   readonly #tuple = new Tuple();
 
   constructor(
@@ -92,7 +95,12 @@ export class JsonPrinter implements EventPrinter {
     const skbLow = view.getInt32(offset + SKB, true), skbHigh = view.getInt32(offset + SKB + 4, true);
     to = putCell(out, to, this.#opening);
     to = putAddress(out, to, skbHigh, skbLow);
-    to = putCell(out, to, AFTER_SKB);
+    if (options.outputPacketId) {
+      const packet = this.#packets.read(view, offset);
+      to = putCell(out, to, PACKET_KEY);
+      to = packet === 0 ? putCell(out, to, UNKNOWN) : putDecimal(out, to, packet);
+      to = putCell(out, to, CPU_KEY);
+    } else to = putCell(out, to, AFTER_SKB);
     to = putDecimal(out, to, view.getUint32(offset + CPU, true));
     to = putCell(out, to, process);
     to = putCell(out, to, func);

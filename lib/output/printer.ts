@@ -20,6 +20,8 @@ export interface PrintOptions {
   /** the flags of TCP packets, as part of the tuple */
   readonly outputTcpFlags: boolean;
   readonly outputNetnsNames: boolean;
+  /** the number that a packet shares with its children; records are longer by a packetIdentity */
+  readonly outputPacketId: boolean;
   /** columns of the text format for them, at least 10 */
   readonly netnsNamesMaxLength: number;
   readonly timestamp: "none" | "current" | "relative" | "absolute";

@@ -29,10 +29,16 @@ import {
   noNetnsNames,
   type PrintOptions,
 } from "./printer.ts";
+import { PacketNumbers } from "./packet_numbers.ts";
 import { decodeTuple, putTuple, Tuple, TUPLE_BYTES } from "./tuple.ts";
 import type { LineSink } from "./writer.ts";
 
-const SKB_WIDTH = 18, CPU_WIDTH = 3, PROCESS_WIDTH = 16, TIME_WIDTH = 23, TIMESTAMP_WIDTH = 16;
+const SKB_WIDTH = 18,
+  PACKET_WIDTH = 6,
+  CPU_WIDTH = 3,
+  PROCESS_WIDTH = 16,
+  TIME_WIDTH = 23,
+  TIMESTAMP_WIDTH = 16;
 const NETNS_WIDTH = 10, MARK_WIDTH = 8, IFACE_WIDTH = 16, MTU_WIDTH = 5, LEN_WIDTH = 5;
 
 /** All columns but netns name, tuple, function and place, at their widest (a timestamp of 20 digits). */
@@ -52,6 +58,7 @@ export class TextPrinter implements EventPrinter {
   readonly #options: PrintOptions;
   readonly #cells: EventCells;
   readonly #clock: EventClock;
+  readonly #packets = new PacketNumbers();
   readonly #tuple = new Tuple();
   #longestTuple = 0;
 
@@ -77,9 +84,10 @@ export class TextPrinter implements EventPrinter {
   /** The line of column names. */
   header(): void {
     const { timestamp, outputMeta, outputTuple, outputNetnsNames, netnsNamesMaxLength } = this.#options;
+    const packet = this.#options.outputPacketId ? `${"PACKET".padEnd(PACKET_WIDTH)} ` : "";
     const columns = [
       timestamp === "absolute" ? `${"TIME".padEnd(TIME_WIDTH)} ` : "",
-      `${"SKB".padEnd(SKB_WIDTH)} ${"CPU".padEnd(CPU_WIDTH)} ${"PROCESS".padEnd(PROCESS_WIDTH)}`,
+      `${"SKB".padEnd(SKB_WIDTH)} ${packet}${"CPU".padEnd(CPU_WIDTH)} ${"PROCESS".padEnd(PROCESS_WIDTH)}`,
       timestamp === "none" ? "" : ` ${"TIMESTAMP".padEnd(TIMESTAMP_WIDTH)}`,
       outputMeta
         ? ` ${"NETNS".padEnd(NETNS_WIDTH)} ${"MARK/x".padEnd(MARK_WIDTH)} ${centre("IFACE", IFACE_WIDTH)}` +
@@ -120,6 +128,11 @@ export class TextPrinter implements EventPrinter {
     let end = to + SKB_WIDTH;
     to = putSpaces(out, putAddress(out, to, skbHigh, skbLow), end);
     to = putSpace(out, to);
+    if (options.outputPacketId) {
+      end = to + PACKET_WIDTH;
+      to = putSpaces(out, putDecimal(out, to, this.#packets.read(view, offset)), end);
+      to = putSpace(out, to);
+    }
     end = to + CPU_WIDTH;
     to = putSpaces(out, putDecimal(out, to, view.getUint32(offset + CPU, true)), end);
     to = putSpace(out, to);

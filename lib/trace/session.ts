@@ -25,7 +25,9 @@ import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
+import { findEnds, noEnds } from "./ends.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
+import { attachLineage, endingTracepoints, type Lineage } from "./lineage.ts";
 import { wholeName } from "./pattern.ts";
 import { packetTracepoints } from "./tracepoints.ts";
 
@@ -48,6 +50,12 @@ export interface SessionOptions {
   readonly expression?: string;
   readonly meta: boolean;
   readonly tuple: boolean;
+  /** shows a packet that matched wherever it goes, and its children */
+  readonly follow: boolean;
+  /** records say which packet they are about */
+  readonly ids: boolean;
+  /** how many packets can be followed at a time */
+  readonly trackedPackets: number;
 }
 
 /** What the programs counted on all CPUs. */
@@ -60,6 +68,10 @@ export interface Counted {
   readonly unreadable: bigint;
   /** hits during which another program of ours was running on the same CPU */
   readonly missed: bigint;
+  /** how often a packet could not be followed because too many were */
+  readonly untracked: bigint;
+  /** packets that are being followed now */
+  readonly tracked: bigint;
 }
 
 /** Told where each record lies; the memory is valid until it returns. */
@@ -74,15 +86,29 @@ export class Session implements Disposable {
   readonly #ring: RingBuffer;
   readonly #view: DataView;
   readonly #trace: TraceOptions;
+  readonly #load: Load;
+  #lineage: Lineage | undefined;
 
-  constructor(types: BtfTypes, maps: Maps, trace: TraceOptions, { backend, remarks }: Chosen) {
+  constructor(types: BtfTypes, maps: Maps, trace: TraceOptions, load: Load, { backend, remarks }: Chosen) {
     this.types = types;
     this.remarks = remarks;
     this.#maps = maps;
     this.#trace = trace;
+    this.#load = load;
     this.#ring = RingBuffer.open(maps.get(trace.maps.events));
     this.#view = new DataView(this.#ring.bytes.buffer, this.#ring.bytes.byteOffset);
     this.backend = backend;
+  }
+
+  /**
+   * Attaches what tells a packet's children and strangers apart, if packets are followed; returns what is not to be
+   * had on this kernel.
+   */
+  followLineage(): readonly string[] {
+    if (this.#trace.tracking === undefined) return [];
+    const context = probeContext(process.arch);
+    this.#lineage = attachLineage(this.#trace, this.types, context, this.#load);
+    return this.#lineage.remarks;
   }
 
   /** Hands over committed records, at most `limit`; returns how many there were. */
@@ -103,12 +129,21 @@ export class Session implements Disposable {
       matched: of(matched),
       lost: of(lost),
       unreadable: of(unreadable),
-      missed: this.backend.missed(),
+      missed: this.backend.missed() + (this.#lineage?.missed() ?? 0n),
+      ...this.#following(),
     };
+  }
+
+  #following(): Pick<Counted, "tracked" | "untracked"> {
+    const { maps, tracking } = this.#trace;
+    if (tracking === undefined) return { tracked: 0n, untracked: 0n };
+    const [tracked = 0n, untracked = 0n] = readCounters(this.#maps.get(maps.tracking));
+    return { tracked, untracked };
   }
 
   [Symbol.dispose](): void {
     this.backend[Symbol.dispose]();
+    this.#lineage?.[Symbol.dispose]();
     this.#ring[Symbol.dispose]();
     this.#maps[Symbol.dispose]();
   }
@@ -124,7 +159,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const ftrace = options.backend === "tracepoint" ? undefined : fetchFtraceList();
   ftrace?.catch(() => {}); // whoever needs the list awaits it and hears of it
   const btf = loadKernelBtf(options.kernelBtf === undefined ? {} : { file: options.kernelBtf });
-  const { filter, mark, netns, ifindex, meta, tuple } = options;
+  const { filter, mark, netns, ifindex, meta, tuple, follow, ids } = options;
   const expression = options.expression === undefined
     ? undefined
     : compileFilter(options.expression, btf, skb);
@@ -133,9 +168,10 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const trace: TraceOptions = {
     kernel: types,
     access: directAccess(types) ?? bulkAccess(),
-    maps: traceMaps(options.ringBytes),
+    maps: traceMaps(options.ringBytes, options.trackedPackets),
     meta,
     tuple,
+    ...(follow || ids ? { tracking: { follow, ids } } : {}),
     ...(filter === undefined ? {} : { filter }),
     ...(mark === undefined ? {} : { mark }),
     ...(netns === undefined ? {} : { netns }),
@@ -160,8 +196,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       releaseMemory();
       return table;
     };
-    const selection = selectFunctions({ ...sources, symbols, ftrace: await ftrace }, options.functionPattern);
-    if (selection.functions.length > 0) return selection;
+    const all = { ...sources, symbols, ftrace: await ftrace };
+    const selection = selectFunctions(all, options.functionPattern);
+    if (selection.functions.length > 0) {
+      return { selection, ends: trace.tracking === undefined ? noEnds : findEnds(all, selection) };
+    }
     if (options.functionPattern === "") {
       throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
         hint: "ftrace lists none: is tracefs mounted on /sys/kernel/tracing?",
@@ -175,17 +214,34 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
       requireKprobeMulti(types);
-      return new KprobeMultiBackend(await select(), trace, context, load);
+      const { selection, ends } = await select();
+      return new KprobeMultiBackend(selection, trace, context, load, ends);
     },
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
-      return new ClassicKprobeBackend(kprobes, await select(), trace, context, load, maps);
+      const { selection, ends } = await select();
+      return new ClassicKprobeBackend(kprobes, selection, trace, context, load, maps, ends);
     },
     // deno-lint-ignore require-await
     async tracepoint() {
       const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
       const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
-      if (hooks.length > 0) return new TracepointBackend(hooks, trace, load);
+      if (hooks.length > 0) {
+        if (trace.tracking === undefined) return new TracepointBackend(hooks, trace, load);
+        const ends = all.filter(({ name }) => endingTracepoints.includes(name));
+        const lives = hooks.filter((hook) => !ends.includes(hook));
+        const shown = ends.filter((hook) => hooks.includes(hook));
+        const unseen = ends.filter((hook) => !shown.includes(hook));
+        return new TracepointBackend(
+          [
+            ...unseen.map((hook) => ({ ...hook, fate: "ends unseen" as const })),
+            ...shown.map((hook) => ({ ...hook, fate: "ends" as const })),
+            ...lives,
+          ],
+          trace,
+          load,
+        );
+      }
       throw new UsageError(
         `Cannot find a tracepoint for "${options.functionPattern}": there are ${
           all.map(({ name }) => name).join(", ")
@@ -195,7 +251,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
   };
   try {
-    return new Session(types, maps, trace, await choose(options.backend, create));
+    return new Session(types, maps, trace, load, await choose(options.backend, create));
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;

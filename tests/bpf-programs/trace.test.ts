@@ -78,6 +78,7 @@ const expression = compileFilter(
   exprBtf,
   skb,
 );
+const followed = { follow: true, ids: false }, numbered = { follow: false, ids: true };
 const kfreeSkb = { name: "kfree_skb", index: 3, skb: 0, location: 1, reason: 2 };
 
 test.each<[name: string, spec: ProgramSpec]>([
@@ -93,6 +94,18 @@ test.each<[name: string, spec: ProgramSpec]>([
     programs.kprobeMultiProgram(options("struct", { expression }), context, 1),
   ],
   ["multi_void_cast_expression", programs.kprobeMultiProgram(options("void", { expression }), context, 1)],
+  [
+    "multi_void_cast_followed",
+    programs.kprobeMultiProgram(options("void", { filter, tracking: followed }), context, 1),
+  ],
+  [
+    "kprobe_bulk_numbered_end",
+    programs.kprobeProgram(options("none", { filter, tracking: numbered }), context, 1, "ends"),
+  ],
+  [
+    "kprobe_end_unseen",
+    programs.kprobeProgram(options("none", { filter, tracking: followed }), context, 1, "ends unseen"),
+  ],
   ["tracepoint", programs.tracepointProgram(options("void", { meta: true, tuple: true }), kfreeSkb)],
 ])("%s", (name, spec) => {
   expectGolden(`programs/${name}.txt`, listing(spec));
@@ -117,10 +130,34 @@ test("An option that is off leaves no code behind", () => {
       { expression },
       { meta: true },
       { tuple: true },
+      { tracking: followed },
+      { tracking: numbered },
     ]
   ) {
     expect(size(extra)).toBeGreaterThan(bare);
   }
+});
+
+test("While nothing is followed, a packet that does not match pays one load and one branch", () => {
+  const insns = (extra: Partial<TraceOptions>) =>
+    listing(programs.kprobeMultiProgram(options("void", { filter, ...extra }), context, 1)).trim().split("\n")
+      .map((line) => {
+        const [, slot, text] = /^(\d+): \(..\) (.*)$/.exec(line) ?? [];
+        return { slot: Number(slot), text: text ?? line };
+      });
+  const withoutDistance = ({ text }: { text: string }) => text.replace(/goto pc.*/, "goto");
+  const plain = insns({}), tracked = insns({ tracking: followed });
+  const gate = tracked.findIndex(({ text }) => text.includes("tracking"));
+  const [address, load, branch] = tracked.slice(gate).map(({ text }) => text);
+  expect([address, load]).toEqual(["r1 = map[tracking][0]+0", "r1 = *(u64 *)(r1 +0)"]);
+  const distance = Number(/^if r1 == 0x0 goto pc\+(\d+)$/.exec(branch ?? "")?.[1]);
+  const target = tracked[gate + 2]!.slot + 1 + distance;
+  const decision = tracked.slice(tracked.findIndex(({ slot }) => slot === target));
+  // to the end of the filter it is the same program, but for how far it jumps
+  const common = plain.findIndex(({ text }) => text.includes("map[counters]")) - gate - 4;
+  expect(common).toBeGreaterThan(100);
+  expect([...tracked.slice(0, gate), ...decision.slice(0, common)].map(withoutDistance))
+    .toEqual([...plain.slice(0, gate), ...plain.slice(gate, gate + common)].map(withoutDistance));
 });
 
 test("Members of the sk_buff that do not fit the copy are read on their own", () => {

@@ -152,6 +152,11 @@ test.each<[Partial<Summary>, string]>([
     "2 hits not looked at, in probes that interrupted probes\n",
   ],
   [
+    { untracked: 3n },
+    "Attached to 1462 of 1503 functions, showed 120 events, lost none; " +
+    "3 times a packet was not followed, because too many were (--filter-track-limit)\n",
+  ],
+  [
     { lost: 70n },
     "Attached to 1462 of 1503 functions, showed 120 events, " +
     "lost 70 in a full ring buffer (a larger --ring-size rides out bursts)\n",

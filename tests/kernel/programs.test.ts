@@ -45,9 +45,12 @@ const filters = [
 const shapes: [name: string, options: Partial<TraceOptions>][] = [
   ["nothing but the packet", { meta: false, tuple: false }],
   ["all columns", { meta: true, tuple: true }],
+  ["packets followed", { tracking: { follow: true, ids: false } }],
+  ["packets numbered", { meta: false, tuple: false, tracking: { follow: false, ids: true } }],
   [
     "every filter, fragments read",
     {
+      tracking: { follow: true, ids: true },
       meta: true,
       tuple: true,
       mark: { value: 0x80000001, mask: 0xff0000ff },
@@ -86,6 +89,11 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             programs.kprobePositionsProgram(options, context),
             programs.kprobeMultiProgram(options, context, 3),
             programs.tracepointProgram(options, first as programs.TracepointHook),
+            ...(options.tracking === undefined ? [] : (["ends", "ends unseen"] as const).flatMap((fate) => [
+              programs.kprobeProgram(options, context, 1, fate),
+              programs.kprobeMultiProgram(options, context, 2, fate),
+              programs.tracepointProgram(options, { ...first as programs.TracepointHook, fate }),
+            ])),
           ];
           for (const spec of specs) {
             using program = loadProgram(spec, { maps });

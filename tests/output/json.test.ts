@@ -28,6 +28,7 @@ const DEFAULTS: PrintOptions = {
   outputTuple: true,
   outputTcpFlags: false,
   outputNetnsNames: false,
+  outputPacketId: false,
   netnsNamesMaxLength: 16,
   timestamp: "none",
   tracepoints: false,
@@ -400,4 +401,11 @@ test("every combination of options is as the schema says", () => {
     }
   }
   expect(lines).toBe(2 ** 5 * 4 * kinds.length);
+});
+
+test("numbers of packets; null where a packet is not known", () => {
+  const lines = printed([{ stamp: 900n }, { stamp: 7n }, { stamp: 900n }, { stamp: 0n }], {
+    options: { outputPacketId: true },
+  });
+  expect(lines.map((line) => validEvent(line)["packet"])).toEqual([1, 2, 1, null]);
 });

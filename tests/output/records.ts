@@ -1,5 +1,5 @@
 /** Records as the kernel would write them, for tests of what is printed. */
-import { HEADER_BYTES, type PacketEvent, packetEvent } from "../../bpf-programs/events.ts";
+import { HEADER_BYTES, type PacketEvent, packetEvent, packetIdentity } from "../../bpf-programs/events.ts";
 
 /** "45 00 003c" -> bytes; spaces are free. */
 export function fromHex(hex: string): Uint8Array {
@@ -13,13 +13,15 @@ export const TCP_IPV4 =
 export interface RecordValues extends Partial<Omit<PacketEvent, "comm" | "headers">> {
   comm?: string;
   headers?: string;
+  /** of the packetIdentity behind the record */
+  stamp?: bigint;
 }
 
 /** One record; what is not given is that of the first example line, on eth0 in the first namespace. */
 export function record(
-  { comm = "/usr/bin/curl", headers = TCP_IPV4, ...values }: RecordValues = {},
+  { comm = "/usr/bin/curl", headers = TCP_IPV4, stamp = 0n, ...values }: RecordValues = {},
 ): DataView {
-  const view = new DataView(new ArrayBuffer(packetEvent.size));
+  const view = new DataView(new ArrayBuffer(packetEvent.size + packetIdentity.size));
   const bytes = fromHex(headers), name = new TextEncoder().encode(comm);
   const padded = new Uint8Array(HEADER_BYTES), commBytes = new Uint8Array(16);
   padded.set(bytes);
@@ -40,5 +42,6 @@ export function record(
     headers: padded,
     ...values,
   });
+  packetIdentity.encode(view, packetEvent.size, { stamp });
   return view;
 }

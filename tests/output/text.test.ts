@@ -41,6 +41,7 @@ function printed(records: RecordValues[], setting: Setting = {}): string[] {
     outputTuple: true,
     outputTcpFlags: false,
     outputNetnsNames: false,
+    outputPacketId: false,
     netnsNamesMaxLength: 16,
     timestamp: "none",
     tracepoints: false,
@@ -259,6 +260,7 @@ describe("interface", () => {
       outputTuple: false,
       outputTcpFlags: false,
       outputNetnsNames: false,
+      outputPacketId: false,
       netnsNamesMaxLength: 16,
       timestamp: "none",
       tracepoints: false,
@@ -316,4 +318,16 @@ describe("time", () => {
       `${text} `,
     );
   });
+});
+
+test("numbers of packets, in the order of their first lines", () => {
+  const options = { outputMeta: false, outputTuple: false, outputPacketId: true };
+  const lines = printed([{ stamp: 900n }, { stamp: 7n }, { stamp: 900n }, { stamp: 0n }], { options });
+  expect(lines.map((line) => line.slice(19, 29))).toEqual([
+    "PACKET CPU",
+    "1      1  ",
+    "2      1  ",
+    "1      1  ",
+    "0      1  ",
+  ]);
 });

@@ -3,7 +3,7 @@
  * from the first batch on, while the others are still being attached.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/trace.ts";
+import { type Fate, kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/trace.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";
 import type { KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";
@@ -17,6 +17,7 @@ import {
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
+import { type Ends, noEnds } from "../ends.ts";
 import type { Selection, TracedFunction } from "../functions.ts";
 import { mainPath } from "../main_path.ts";
 
@@ -34,6 +35,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
   readonly remarks: string[] = [];
   attached = 0;
   readonly #functions: readonly TracedFunction[];
+  readonly #ends: Ends;
   readonly #recordAddresses: boolean;
   readonly #options: TraceOptions;
   readonly #context: ProbeContext;
@@ -49,7 +51,9 @@ export class ClassicKprobeBackend implements ProbeBackend {
     context: ProbeContext,
     load: Load,
     maps: Maps,
+    ends: Ends = noEnds,
   ) {
+    this.#ends = ends;
     this.#options = options;
     this.#context = context;
     this.#load = load;
@@ -72,11 +76,13 @@ export class ClassicKprobeBackend implements ProbeBackend {
     const usual = this.#load(kprobeProgram(this.#options, this.#context, USUAL));
     const others = this.#load(kprobePositionsProgram(this.#options, this.#context));
     this.#programs.push(usual, others);
+    const endsShown = await this.#attachEnds(signal);
     const positions = this.#maps.get(this.#options.maps.positions);
     const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, n === USUAL ? usual.fd : others.fd]));
     const key = new Uint8Array(8), value = new Uint8Array(8), keyView = new DataView(key.buffer);
     let live = false;
-    const result = await this.#kprobes.attach(batches(this.#functions), programs, {
+    const lives = this.#functions.filter((traced) => !this.#ends.shown.includes(traced));
+    const result = await this.#kprobes.attach(batches(lives), programs, {
       signal,
       recordAddresses: this.#recordAddresses,
       onProgress,
@@ -87,16 +93,39 @@ export class ClassicKprobeBackend implements ProbeBackend {
         positions.update(key, value);
       },
       onBatch: (_, attachedSoFar) => {
-        this.attached = attachedSoFar;
+        this.attached = endsShown + attachedSoFar;
         if (live) return;
         live = true;
         onLive();
       },
     });
-    this.attached = result.attached;
+    this.attached = endsShown + result.attached;
     this.failures.push(...result.failed.map(({ target, code }) => ({ name: symbolText(target), code })));
     if (!live) onLive();
     this.#chosen.sweepDeadOwners();
+  }
+
+  /** Ends of packets, by programs of their own; returns how many of them will be shown. */
+  async #attachEnds(signal: AbortSignal): Promise<number> {
+    const { shown, unseen } = this.#ends;
+    const attach = async (targets: readonly TracedFunction[], fate: Fate) => {
+      if (targets.length === 0) return 0;
+      const programs = new Map<number, number>();
+      for (const { argument } of targets) {
+        if (programs.has(argument)) continue;
+        const program = this.#load(kprobeProgram(this.#options, this.#context, argument, fate));
+        this.#programs.push(program);
+        programs.set(argument, program.fd);
+      }
+      const { attached, failed } = await this.#kprobes.attach([targets], programs, {
+        signal,
+        recordAddresses: this.#recordAddresses,
+      });
+      this.failures.push(...failed.map(({ target, code }) => ({ name: symbolText(target), code })));
+      return attached;
+    };
+    await attach(unseen, "ends unseen");
+    return await attach(shown, "ends");
   }
 
   nameOf(address: bigint): string | undefined {

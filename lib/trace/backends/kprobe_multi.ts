@@ -6,7 +6,7 @@
  * within a second.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
+import { type Fate, kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { KernelTypes } from "../../../asm/code.ts";
 import { UnsupportedError } from "../../errors.ts";
@@ -21,6 +21,7 @@ import {
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
+import { type Ends, noEnds } from "../ends.ts";
 import type { Selection, TracedFunction } from "../functions.ts";
 
 /**
@@ -68,6 +69,7 @@ export class KprobeMultiBackend implements ProbeBackend {
   readonly failures: ProbeFailure[] = [];
   attached = 0;
   readonly #functions: readonly TracedFunction[];
+  readonly #ends: Ends;
   readonly #options: TraceOptions;
   readonly #context: ProbeContext;
   readonly #load: Load;
@@ -82,8 +84,10 @@ export class KprobeMultiBackend implements ProbeBackend {
     options: TraceOptions,
     context: ProbeContext,
     load: Load,
+    ends: Ends = noEnds,
   ) {
     this.#functions = selection.functions;
+    this.#ends = ends;
     this.#options = options;
     this.#context = context;
     this.#load = load;
@@ -96,16 +100,16 @@ export class KprobeMultiBackend implements ProbeBackend {
 
   attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
     let done = 0;
-    for (const argument of new Set(this.#functions.map((traced) => traced.argument))) {
+    for (const { functions, argument, fate } of this.#groups()) {
       if (signal.aborted) break;
-      const functions = this.#functions.filter((traced) => traced.argument === argument);
-      const program = this.#load(kprobeMultiProgram(this.#options, this.#context, argument));
+      const program = this.#load(kprobeMultiProgram(this.#options, this.#context, argument, fate));
       this.#programs.push(program);
       const attached = attachKprobeMultiWherePossible(program, {
         addresses: BigUint64Array.from(functions, ({ address }) => address),
       });
       if (attached.link !== undefined) this.#links.push(attached.link);
       this.#trials.push(...attached.trials);
+      if (fate === "ends unseen") continue; // nobody asked for them
       this.attached += functions.length - attached.refused.length;
       for (const index of attached.refused) {
         this.failures.push({ name: symbolText(functions[index] as TracedFunction), code: "EINVAL" });
@@ -114,6 +118,20 @@ export class KprobeMultiBackend implements ProbeBackend {
     }
     onLive();
     return Promise.resolve();
+  }
+
+  /** Functions that one program serves; ends of packets first. */
+  #groups(): { functions: TracedFunction[]; argument: number; fate: Fate }[] {
+    const { shown, unseen } = this.#ends;
+    const lives = this.#functions.filter((traced) => !shown.includes(traced));
+    const kinds = [["ends unseen", unseen], ["ends", shown], ["lives", lives]] as const;
+    return kinds.flatMap(([fate, all]) =>
+      [...new Set(all.map((traced) => traced.argument))].map((argument) => ({
+        functions: all.filter((traced) => traced.argument === argument),
+        argument,
+        fate,
+      }))
+    );
   }
 
   nameOf(address: bigint): string | undefined {
