@@ -12,6 +12,7 @@ import type { MemoryMap } from "./fragments.ts";
 import type { TraceMaps } from "./maps.ts";
 import type { MemoryAccess } from "./memory_access.ts";
 import type { Tracking } from "./tracking.ts";
+import { tunnelFields, type TunnelFilter } from "./tunnel.ts";
 
 /** The packet filter, compiled for both places where a packet can begin; undefined matches nothing there. */
 export interface PacketFilter {
@@ -28,6 +29,8 @@ export interface TraceOptions {
   readonly maps: TraceMaps;
   /** absent: every packet matches */
   readonly filter?: PacketFilter;
+  /** what a tunnel has to carry */
+  readonly tunnel?: TunnelFilter;
   readonly mark?: { readonly value: number; readonly mask: number };
   /** inode number of a network namespace */
   readonly netns?: number;
@@ -65,9 +68,10 @@ export const SKB_COPY_BYTES = slot.scratch - slot.skbCopy;
 
 /** The sk_buff's fields on this kernel, only those that the options need. */
 export function skbFields(options: TraceOptions): Field[] {
-  const { kernel, access, filter, memory, mark, netns, ifindex, expression, meta, tuple } = options;
+  const { kernel, access, filter, memory, mark, netns, ifindex, expression, meta, tuple, tunnel } = options;
   const field = (name: string) => kernel.field("sk_buff", name);
-  const headers = filter !== undefined || tuple, words = ancillaryWords(filter);
+  const bytes = filter !== undefined || tunnel !== undefined;
+  const headers = bytes || tuple, words = ancillaryWords(filter);
   const device = meta || netns !== undefined || ifindex !== undefined || words.has(ancillary.ifindex.offset);
   const direction = words.has(ancillary.packetType.offset);
   const wanted: Record<string, boolean> = {
@@ -76,8 +80,8 @@ export function skbFields(options: TraceOptions): Field[] {
     tail: headers,
     mac_header: filter !== undefined,
     network_header: headers,
-    data_len: filter !== undefined,
-    end: filter !== undefined && memory !== undefined,
+    data_len: bytes,
+    end: bytes && memory !== undefined,
     mark: meta || mark !== undefined,
     len: meta,
     protocol: meta || tuple,
@@ -91,6 +95,7 @@ export function skbFields(options: TraceOptions): Field[] {
     ...Object.keys(wanted).filter((name) => wanted[name]).map(field),
     ...(direction ? [bitsOf(kernel, "pkt_type").byte] : []),
     ...(words.has(ancillary.vlanTagPresent.offset) ? [tagPresence(kernel).byte] : []),
+    ...tunnelFields(options),
   ];
   for (const extra of expression?.fields ?? []) {
     // what has no room beside the others is read on its own

@@ -39,9 +39,10 @@ import { type Field, u64 } from "../asm/layout.ts";
 import { collect, countUnreadable } from "./collect.ts";
 import { packetEvent } from "./events.ts";
 import { skbView, slot, type TraceOptions } from "./frame.ts";
-import { forget, forgetSilently, lookUp, newStamp, remember, trackedCount } from "./tracking.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
 import type { ProbeContext } from "./registers.ts";
+import { forget, forgetSilently, lookUp, newStamp, remember, trackedCount } from "./tracking.ts";
+import { matchesTunnel } from "./tunnel.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
 export const BPF_PROG_TYPE_KPROBE = 2, BPF_PROG_TYPE_RAW_TRACEPOINT = 17, BPF_TRACE_KPROBE_MULTI = 42;
@@ -217,6 +218,7 @@ function trace(options: TraceOptions, { fate = "lives", prologue, identify }: Ho
 
     matchesMark(options, load, miss),
     matchesFilter(options, load, miss, unreadable),
+    matchesTunnel(options, load, miss, unreadable),
     matchesDevice(options, load, miss),
     matchesExpression(options, skb, fields, miss),
 

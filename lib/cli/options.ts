@@ -203,6 +203,17 @@ export const options = {
       "receivers, fragments and segments. It ends where the kernel frees its memory.",
     section: "Filters",
   }),
+  "filter-tunnel-pcap-l2": optional("string", parseExpression, {
+    help: "of packets in a tunnel show only those whose inner Ethernet frame matches this pcap filter",
+    detail:
+      "VXLAN, Geneve and whatever else notes in the packet where its inner headers are. Packets in no tunnel pass; " +
+      "the filter beside the options still applies, to the outermost headers.",
+    section: "Filters",
+  }),
+  "filter-tunnel-pcap-l3": optional("string", parseExpression, {
+    help: "of packets in a tunnel show only those whose inner IP packet matches this pcap filter",
+    section: "Filters",
+  }),
   "help": flag(false, {
     help: "print this text and exit",
     section: "Run",

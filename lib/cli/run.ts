@@ -21,7 +21,7 @@ import { writeAll } from "../sys/fd.ts";
 import { releaseMemory } from "../sys/memory.ts";
 import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
-import { compileFor, compilePacketFilter } from "../trace/filter.ts";
+import { compileFor, compilePacketFilter, compileTunnelFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
 import { dumpText } from "./dump.ts";
@@ -296,6 +296,8 @@ function names(session: Session): Names {
 /** The options as the session wants them; what the user got wrong is found here, before anything is opened. */
 async function sessionOptions(options: Options, filter: string): Promise<SessionOptions> {
   const { netns, ifindex } = findTarget(options);
+  const { filterTunnelPcapL2: l2, filterTunnelPcapL3: l3 } = options;
+  const tunnel = await compileTunnelFilter({ l2, l3 }, resolvedNames);
   return {
     functionPattern: options.filterFunc,
     modules: options.allKmods ? "all" : options.kmods,
@@ -308,6 +310,7 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
     ...(filter === "" ? {} : { filter: compilePacketFilter(filter, await resolvedNames(filter)) }),
+    ...(tunnel === undefined ? {} : { tunnel }),
     ...(options.filterMark.mask === 0
       ? {}
       : { mark: { value: options.filterMark.mark, mask: options.filterMark.mask } }),

@@ -7,6 +7,7 @@ import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
+import type { TunnelFilter } from "../../bpf-programs/tunnel.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
@@ -43,6 +44,7 @@ export interface SessionOptions {
   /** bytes, a power of two */
   readonly ringBytes: number;
   readonly filter?: PacketFilter;
+  readonly tunnel?: TunnelFilter;
   readonly mark?: { readonly value: number; readonly mask: number };
   readonly netns?: number;
   readonly ifindex?: number;
@@ -159,12 +161,14 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const ftrace = options.backend === "tracepoint" ? undefined : fetchFtraceList();
   ftrace?.catch(() => {}); // whoever needs the list awaits it and hears of it
   const btf = loadKernelBtf(options.kernelBtf === undefined ? {} : { file: options.kernelBtf });
-  const { filter, mark, netns, ifindex, meta, tuple, follow, ids } = options;
+  const { filter, tunnel, mark, netns, ifindex, meta, tuple, follow, ids } = options;
   const expression = options.expression === undefined
     ? undefined
     : compileFilter(options.expression, btf, skb);
   const types = new BtfTypes(btf), maps = new Maps();
-  const memory = filter === undefined ? undefined : readMemoryMap(types.sizeOf("page"));
+  const memory = filter === undefined && tunnel === undefined
+    ? undefined
+    : readMemoryMap(types.sizeOf("page"));
   const trace: TraceOptions = {
     kernel: types,
     access: directAccess(types) ?? bulkAccess(),
@@ -173,6 +177,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     tuple,
     ...(follow || ids ? { tracking: { follow, ids } } : {}),
     ...(filter === undefined ? {} : { filter }),
+    ...(tunnel === undefined ? {} : { tunnel }),
     ...(mark === undefined ? {} : { mark }),
     ...(netns === undefined ? {} : { netns }),
     ...(ifindex === undefined ? {} : { ifindex }),

@@ -8,6 +8,7 @@ import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
+import type { TunnelFilter } from "../../bpf-programs/tunnel.ts";
 import * as programs from "../../bpf-programs/trace.ts";
 import { compileFilter, skb } from "../../lib/expr/compile.ts";
 import { exprBtf } from "../fixtures/expr_types.ts";
@@ -106,6 +107,10 @@ test.each<[name: string, spec: ProgramSpec]>([
     "kprobe_end_unseen",
     programs.kprobeProgram(options("none", { filter, tracking: followed }), context, 1, "ends unseen"),
   ],
+  [
+    "multi_struct_cast_tunnel",
+    programs.kprobeMultiProgram(options("struct", { tunnel: filter as TunnelFilter }), context, 1),
+  ],
   ["tracepoint", programs.tracepointProgram(options("void", { meta: true, tuple: true }), kfreeSkb)],
 ])("%s", (name, spec) => {
   expectGolden(`programs/${name}.txt`, listing(spec));
@@ -130,6 +135,7 @@ test("An option that is off leaves no code behind", () => {
       { expression },
       { meta: true },
       { tuple: true },
+      { tunnel: filter as TunnelFilter },
       { tracking: followed },
       { tracking: numbered },
     ]

@@ -40,6 +40,8 @@ describe("values", () => {
     [["--filter-netns="], "filterNetns", undefined],
     [["--filter-track-limit", "1000"], "filterTrackLimit", 1000],
     [["--filter-track-skb"], "filterTrackSkb", true],
+    [["--filter-tunnel-pcap-l2", "ether host 2:0:0:0:0:1"], "filterTunnelPcapL2", "ether host 2:0:0:0:0:1"],
+    [["--filter-tunnel-pcap-l3="], "filterTunnelPcapL3", undefined],
     [["--help"], "help", true],
     [["-h"], "help", true],
     [["--kernel-btf", "/tmp/vmlinux"], "kernelBtf", "/tmp/vmlinux"],
@@ -94,6 +96,8 @@ describe("values", () => {
       filterSkbExpr: undefined,
       filterTrackLimit: 65536,
       filterTrackSkb: false,
+      filterTunnelPcapL2: undefined,
+      filterTunnelPcapL3: undefined,
       help: false,
       kernelBtf: undefined,
       kmods: [],
@@ -238,7 +242,7 @@ test.each<[args: string[], message: string]>([
 });
 
 test.each(optionList)("every option is consistent: %s", (name, option) => {
-  expect(name).toMatch(/^[a-z]+(-[a-z]+)*$/);
+  expect(name).toMatch(/^[a-z]+(-[a-z0-9]+)*$/);
   expect(option.help).toMatch(/^[^A-Z]/);
   expect(option.help).not.toMatch(/\.$/);
   expect(Object.keys(defaults)).toContain(camelCase(name));

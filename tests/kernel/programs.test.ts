@@ -11,7 +11,7 @@ import { BtfTypes } from "../../lib/btf/types.ts";
 import { Maps } from "../../lib/maps/maps.ts";
 import { noNames } from "../../lib/pcap_filter/names.ts";
 import { loadProgram } from "../../lib/sys/program.ts";
-import { compilePacketFilter } from "../../lib/trace/filter.ts";
+import { compileFor, compilePacketFilter } from "../../lib/trace/filter.ts";
 import { packetTracepoints } from "../../lib/trace/tracepoints.ts";
 import { hasKernelBtf } from "../kernel_btf.ts";
 import { kernelTest } from "./requires.ts";
@@ -45,6 +45,15 @@ const filters = [
 const shapes: [name: string, options: Partial<TraceOptions>][] = [
   ["nothing but the packet", { meta: false, tuple: false }],
   ["all columns", { meta: true, tuple: true }],
+  [
+    "tunnels",
+    {
+      tunnel: {
+        l2: compileFor("EN10MB", "ip host 10.0.0.1", noNames),
+        l3: compileFor("RAW", "icmp", noNames),
+      },
+    },
+  ],
   ["packets followed", { tracking: { follow: true, ids: false } }],
   ["packets numbered", { meta: false, tuple: false, tracking: { follow: false, ids: true } }],
   [

@@ -9,6 +9,7 @@ import { protocols } from "./protocols.ts";
 import { refusing } from "./refusals.ts";
 import { startStop } from "./start.ts";
 import { story } from "./story.ts";
+import { tracking } from "./tracking.ts";
 
 export const scenarios: readonly Scenario[] = [
   story,
@@ -17,6 +18,7 @@ export const scenarios: readonly Scenario[] = [
   selection,
   flood,
   refusing,
+  tracking,
   filters,
   leftovers,
   startStop,
