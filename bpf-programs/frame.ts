@@ -61,6 +61,9 @@ export const slot = {
   skbCopy: -336, // 208 bytes
   packetCopy: -440, // 104 bytes
   stamp: -448, // of the packet, when packets are tracked
+  stackPointer: -456, // on entry of the traced function, when stacks are
+  stack: -464, // the key of its stack
+  link: -496, // 32 bytes: what is noted about it
 } as const;
 
 /** The stack that is left for a copy of the sk_buff. */

@@ -3,12 +3,15 @@
 import type { MapSpec } from "../asm/code.ts";
 import { traceCounters } from "./events.ts";
 import { SCRATCH_BYTES } from "./fragments.ts";
-import { STAMP_BYTES, trackingState } from "./tracking.ts";
+import { STACK_LINK_BYTES, STAMP_BYTES, trackingState } from "./tracking.ts";
 
 export const BPF_MAP_TYPE_HASH = 1,
   BPF_MAP_TYPE_ARRAY = 2,
   BPF_MAP_TYPE_PERCPU_ARRAY = 6,
   BPF_MAP_TYPE_RINGBUF = 27;
+
+/** As many tasks and CPUs can be at work on a packet, or asleep in the middle of that, at a time. */
+const LINKED_STACKS = 16384;
 
 export interface TraceMaps {
   /** ring buffer of packetEvent records */
@@ -21,6 +24,8 @@ export interface TraceMaps {
   readonly scratch: MapSpec;
   /** sk_buff address -> stamp of the packet, for those that are followed */
   readonly tracked: MapSpec;
+  /** bottom of a kernel stack -> stackLink */
+  readonly stacks: MapSpec;
   /** one trackingState */
   readonly tracking: MapSpec;
 }
@@ -53,6 +58,13 @@ export function traceMaps(ringBytes: number, trackedPackets: number = 1): TraceM
       keySize: 8,
       valueSize: STAMP_BYTES,
       maxEntries: trackedPackets,
+    },
+    stacks: {
+      name: "stacks",
+      type: BPF_MAP_TYPE_HASH,
+      keySize: 8,
+      valueSize: STACK_LINK_BYTES,
+      maxEntries: LINKED_STACKS,
     },
     tracking: {
       name: "tracking",

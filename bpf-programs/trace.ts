@@ -41,7 +41,17 @@ import { packetEvent } from "./events.ts";
 import { skbView, slot, type TraceOptions } from "./frame.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
 import type { ProbeContext } from "./registers.ts";
-import { forget, forgetSilently, lookUp, newStamp, remember, trackedCount } from "./tracking.ts";
+import { beneathPacket, linkStack, unlinkEnded } from "./stacks.ts";
+import {
+  forget,
+  forgetSilently,
+  keepsSet,
+  lookUp,
+  newStamp,
+  remember,
+  stackLink,
+  trackedCount,
+} from "./tracking.ts";
 import { matchesTunnel } from "./tunnel.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
@@ -66,6 +76,7 @@ export function kprobeProgram(
     license: "Dual BSD/GPL",
     code: trace(options, {
       fate,
+      context,
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       // on x86-64 a breakpoint has been stepped over; lib/link knows where its probes sit
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
@@ -84,6 +95,7 @@ export function kprobePositionsProgram(options: TraceOptions, context: ProbeCont
     type: BPF_PROG_TYPE_KPROBE,
     license: "Dual BSD/GPL",
     code: trace(options, {
+      context,
       prologue: [
         mov(r6, r1), // r6 = context, kept over the call
         ldx(r2, at(r1, context.instructionPointer, u64)),
@@ -124,9 +136,44 @@ export function kprobeMultiProgram(
     license: "Dual BSD/GPL",
     code: trace(options, {
       fate,
+      context,
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       identify: functionEntry(context),
     }),
+  };
+}
+
+/**
+ * A probe on functions that have no packet: shown where the stack is at work on one (stacks.ts), with that packet as it is
+ * then.
+ */
+export function stackProgram(
+  options: TraceOptions,
+  context: ProbeContext,
+  hook: "kprobe" | "kprobe-multi",
+): ProgramSpec {
+  const miss = label("miss"), shown = label("shown");
+  const { skb, load } = skbView(options, miss), multi = hook === "kprobe-multi";
+  const address = [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)];
+  return {
+    name: multi ? "multi_stack" : "kprobe_stack",
+    type: BPF_PROG_TYPE_KPROBE,
+    ...(multi ? { expectedAttachType: BPF_TRACE_KPROBE_MULTI } : {}),
+    license: "Dual BSD/GPL",
+    code: withinReach(withoutDeadCode([
+      stx(at(fp, slot.context, u64), r1),
+      beneathPacket(options.maps, context, [
+        ldx(r6, at(r7, stackLink.fields.skb)),
+        stx(at(fp, slot.skb, u64), r6),
+        skb.open,
+        ja(shown),
+      ]),
+      ja(miss),
+      shown,
+      collect(options, load, multi ? functionEntry(context) : address, miss),
+      miss,
+      ret(0),
+    ])),
   };
 }
 
@@ -175,6 +222,8 @@ function argumentOffset(context: ProbeContext, argument: number): number {
 /** What differs between hooks. Both parts find the context in r1. */
 interface Hook {
   readonly fate?: Fate;
+  /** absent: it has no registers, and stacks are not known */
+  readonly context?: ProbeContext;
   /** r6 = the sk_buff; may lose r0-r5 but r1 */
   readonly prologue: Code;
   /** stores address, argument2 and argument3 into the record at r8; may lose r0-r5 */
@@ -202,18 +251,30 @@ function functionEntry(context: ProbeContext): Code {
 }
 
 /** The whole program around a hook's two parts. */
-function trace(options: TraceOptions, { fate = "lives", prologue, identify }: Hook): Code {
+function trace(options: TraceOptions, { fate = "lives", context, prologue, identify }: Hook): Code {
+  const { tracking, maps } = options, stacks = tracking?.stacks === true ? context : undefined;
   const miss = label("miss"), unreadable = label("unreadable"), matched = label("matched");
+  const shown = label("shown");
   const { fields, skb, load } = skbView(options, miss);
   if (fate === "ends unseen") {
-    return [prologue, jeq(r6, 0, miss), forgetSilently(options.maps, r6, slot.skb, miss), miss, ret(0)];
+    return [
+      stacks === undefined ? [] : stx(at(fp, slot.context, u64), r1),
+      prologue,
+      jeq(r6, 0, miss),
+      stacks === undefined ? [] : [stx(at(fp, slot.skb, u64), r6), unlinkEnded(maps, stacks)],
+      tracking !== undefined && keepsSet(tracking) ? forgetSilently(maps, r6, slot.skb, miss) : [],
+      miss,
+      ret(0),
+    ];
   }
   const code = withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
     jeq(r6, 0, miss),
     stx(at(fp, slot.skb, u64), r6),
+    stacks !== undefined && fate === "ends" ? unlinkEnded(maps, stacks) : [],
     followed(options, fate, [skb.open, ja(matched)]),
+    stacks === undefined ? [] : beneathPacket(maps, stacks, [skb.open, ja(shown)]),
     skb.open,
 
     matchesMark(options, load, miss),
@@ -224,6 +285,8 @@ function trace(options: TraceOptions, { fate = "lives", prologue, identify }: Ho
 
     enrolled(options, fate),
     matched,
+    stacks !== undefined && fate === "lives" ? linkStack(maps, stacks, tracking?.ids === true) : [],
+    shown,
     collect(options, load, identify, miss),
     miss,
     ret(0),
@@ -239,7 +302,7 @@ function trace(options: TraceOptions, { fate = "lives", prologue, identify }: Ho
  */
 function followed({ tracking, maps }: TraceOptions, fate: Fate, known: Code): Code {
   const stranger = label("stranger"), ends = fate !== "lives";
-  if (tracking === undefined || !(tracking.follow || ends)) return [];
+  if (tracking === undefined || !(tracking.follow || (tracking.ids && ends))) return [];
   return [
     tracking.follow ? [] : st(at(fp, slot.stamp, u64), 0),
     trackedCount(maps),
@@ -253,7 +316,7 @@ function followed({ tracking, maps }: TraceOptions, fate: Fate, known: Code): Co
 
 /** A packet that matched by itself gets a stamp, and a place in the set unless this is the last that is seen of it. */
 function enrolled({ tracking, maps }: TraceOptions, fate: Fate): Code {
-  if (tracking === undefined) return [];
+  if (tracking === undefined || !keepsSet(tracking)) return [];
   const fresh = label("fresh"), done = label("enrolled");
   if (fate !== "lives") {
     const known = [ldx(r1, at(fp, slot.stamp, u64)), jne(r1, 0, done)];

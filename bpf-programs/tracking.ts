@@ -45,22 +45,47 @@ export interface Tracking {
   readonly follow: boolean;
   /** records say which packet they are about */
   readonly ids: boolean;
+  /** what runs beneath a function that has a packet belongs to that packet (stacks.ts) */
+  readonly stacks?: boolean;
+}
+
+/** Whether the set of packets is kept. */
+export function keepsSet({ follow, ids }: Tracking): boolean {
+  return follow || ids;
 }
 
 /** Counts of all CPUs, in the only value of an array. */
-export const trackingState: Struct<{ tracked: typeof u64; untracked: typeof u64 }> = struct(
+export const trackingState: Struct<Record<"tracked" | "untracked" | "linked", typeof u64>> = struct(
   "tracking_state",
   {
     /** addresses in the set; never less than there are */
     tracked: u64,
-    /** how often a packet or a child of one found the set full */
+    /** how often a packet, a child of one, or a stack found no room */
     untracked: u64,
+    /** stacks that are at work on a packet */
+    linked: u64,
   },
 );
 
 /** Bytes of a stamp: ns of the monotonic clock above 10 bits of the CPU, so that no two packets share one. */
 export const STAMP_BYTES = 8;
 const CPU_BITS = 10;
+
+/** A stack at work on a packet. */
+export const stackLink: Struct<Record<"stamp" | "skb" | "sp" | "returnTo", typeof u64>> = struct(
+  "stack_link",
+  {
+    /** the packet's, or 0 where packets have none */
+    stamp: u64,
+    /** struct sk_buff * */
+    skb: u64,
+    /** stack pointer on entry of the outermost function that is known to have the packet */
+    sp: u64,
+    /** what lay there: where that function returns to */
+    returnTo: u64,
+  },
+);
+export const STACK_LINK_BYTES: number = stackLink.size;
 
 const BPF_NOEXIST = 1, BPF_EXIST = 2;
 
@@ -95,7 +120,7 @@ export function newStamp(stamp: number): Code {
   ];
 }
 
-function count({ tracking }: TraceMaps, what: keyof typeof trackingState.fields, by: 1 | -1): Code {
+function count({ tracking }: TraceMaps, what: "tracked" | "untracked", by: 1 | -1): Code {
   return [ldMapValue(r1, tracking, trackingState.fields[what]), mov(r2, by), atomicAdd(at(r1, u64), r2)];
 }
 

@@ -5,6 +5,7 @@
 import {
   parseBoolean,
   parseExpression,
+  parseFunctions,
   parseInterfaceName,
   parseMark,
   parseModules,
@@ -177,6 +178,13 @@ export const options = {
     section: "Filters",
     completion: "netns",
   }),
+  "filter-non-skb-funcs": list(parseFunctions, {
+    help: "probe these functions too, which have no packet, and show them beneath one that has",
+    detail:
+      "Whole names, comma separated; implies --filter-track-skb-by-stackid. A line shows the packet as it is at " +
+      "that moment.",
+    section: "Probes",
+  }),
   "filter-skb-expr": optional("string", parseExpression, {
     help: "show only packets for which this C expression is true: skb->dev->ifindex == 2 && skb->len > 500",
     detail: "An expression of C, without assignments and calls, over struct sk_buff as this kernel has it: " +
@@ -201,6 +209,13 @@ export const options = {
     detail:
       "Address translation, decapsulation and new headers do not lose it; neither do copies for other " +
       "receivers, fragments and segments. It ends where the kernel frees its memory.",
+    section: "Filters",
+  }),
+  "filter-track-skb-by-stackid": flag(false, {
+    help: "show what runs beneath a function that has a matching packet as part of its story",
+    detail:
+      "A packet that is freed and built anew within one call, as bridges and IPsec do, and the answer to one, are " +
+      "other packets to the kernel. They are shown while the function that had the first one is still running.",
     section: "Filters",
   }),
   "filter-tunnel-pcap-l2": optional("string", parseExpression, {

@@ -306,6 +306,8 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     tuple: options.outputTuple,
     follow: options.filterTrackSkb,
     ids: options.outputPacketId,
+    stacks: options.filterTrackSkbByStackid || options.filterNonSkbFuncs.length > 0,
+    packetlessFunctions: options.filterNonSkbFuncs,
     trackedPackets: options.filterTrackLimit,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),

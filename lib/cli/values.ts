@@ -146,6 +146,15 @@ export function parseInterfaceName(text: string): string | undefined {
   return text;
 }
 
+/** Names of kernel functions. */
+export function parseFunctions(text: string): string[] {
+  const names = parseList(text);
+  for (const name of names) {
+    if (!/^[\w.]+$/.test(name)) throw new RangeError(`no function can have the name "${name}"`);
+  }
+  return names;
+}
+
 /** Names of kernel modules. */
 export function parseModules(text: string): string[] {
   const names = parseList(text);

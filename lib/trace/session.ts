@@ -7,6 +7,7 @@ import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
+import { keepsSet } from "../../bpf-programs/tracking.ts";
 import type { TunnelFilter } from "../../bpf-programs/tunnel.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
@@ -26,7 +27,7 @@ import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
-import { findEnds, noEnds } from "./ends.ts";
+import { findExtras, noExtras } from "./extras.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
 import { attachLineage, endingTracepoints, type Lineage } from "./lineage.ts";
 import { wholeName } from "./pattern.ts";
@@ -56,6 +57,10 @@ export interface SessionOptions {
   readonly follow: boolean;
   /** records say which packet they are about */
   readonly ids: boolean;
+  /** shows what runs beneath a function that has a packet as that packet's */
+  readonly stacks: boolean;
+  /** functions without a packet to show in this way */
+  readonly packetlessFunctions: readonly string[];
   /** how many packets can be followed at a time */
   readonly trackedPackets: number;
 }
@@ -107,7 +112,8 @@ export class Session implements Disposable {
    * had on this kernel.
    */
   followLineage(): readonly string[] {
-    if (this.#trace.tracking === undefined) return [];
+    const { tracking } = this.#trace;
+    if (tracking === undefined || !keepsSet(tracking)) return [];
     const context = probeContext(process.arch);
     this.#lineage = attachLineage(this.#trace, this.types, context, this.#load);
     return this.#lineage.remarks;
@@ -161,7 +167,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const ftrace = options.backend === "tracepoint" ? undefined : fetchFtraceList();
   ftrace?.catch(() => {}); // whoever needs the list awaits it and hears of it
   const btf = loadKernelBtf(options.kernelBtf === undefined ? {} : { file: options.kernelBtf });
-  const { filter, tunnel, mark, netns, ifindex, meta, tuple, follow, ids } = options;
+  const { filter, tunnel, mark, netns, ifindex, meta, tuple, follow, ids, stacks } = options;
   const expression = options.expression === undefined
     ? undefined
     : compileFilter(options.expression, btf, skb);
@@ -175,7 +181,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     maps: traceMaps(options.ringBytes, options.trackedPackets),
     meta,
     tuple,
-    ...(follow || ids ? { tracking: { follow, ids } } : {}),
+    ...(follow || ids || stacks ? { tracking: { follow, ids, stacks } } : {}),
     ...(filter === undefined ? {} : { filter }),
     ...(tunnel === undefined ? {} : { tunnel }),
     ...(mark === undefined ? {} : { mark }),
@@ -184,6 +190,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     ...(expression === undefined ? {} : { expression }),
     ...(memory === undefined ? {} : { memory }),
   };
+  if (stacks) requireStacks(options.backend);
   const load: Load = (spec) => loadProgram(spec, { maps });
   const context = probeContext(process.arch);
   const select = async () => {
@@ -204,7 +211,8 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     const all = { ...sources, symbols, ftrace: await ftrace };
     const selection = selectFunctions(all, options.functionPattern);
     if (selection.functions.length > 0) {
-      return { selection, ends: trace.tracking === undefined ? noEnds : findEnds(all, selection) };
+      if (trace.tracking === undefined) return { selection, extras: noExtras };
+      return { selection, extras: findExtras(all, selection, options.packetlessFunctions) };
     }
     if (options.functionPattern === "") {
       throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
@@ -219,16 +227,17 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
       requireKprobeMulti(types);
-      const { selection, ends } = await select();
-      return new KprobeMultiBackend(selection, trace, context, load, ends);
+      const { selection, extras } = await select();
+      return new KprobeMultiBackend(selection, trace, context, load, extras);
     },
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
-      const { selection, ends } = await select();
-      return new ClassicKprobeBackend(kprobes, selection, trace, context, load, maps, ends);
+      const { selection, extras } = await select();
+      return new ClassicKprobeBackend(kprobes, selection, trace, context, load, maps, extras);
     },
     // deno-lint-ignore require-await
     async tracepoint() {
+      if (stacks) requireStacks("tracepoint");
       const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
       const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
       if (hooks.length > 0) {
@@ -260,6 +269,21 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;
+  }
+}
+
+/** @throws {UnsupportedError} stacks cannot be told apart with this backend, or on this architecture */
+function requireStacks(backend: BackendName | undefined): void {
+  if (backend === "tracepoint") {
+    throw new UnsupportedError(
+      "Cannot follow packets by their stacks: tracepoints do not tell where the stack is",
+      {
+        hint: "--backend kprobe-multi and --backend kprobe do",
+      },
+    );
+  }
+  if (process.arch !== "x64") {
+    throw new UnsupportedError("Cannot follow packets by their stacks: that is for x86-64 only");
   }
 }
 

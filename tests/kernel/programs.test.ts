@@ -55,11 +55,12 @@ const shapes: [name: string, options: Partial<TraceOptions>][] = [
     },
   ],
   ["packets followed", { tracking: { follow: true, ids: false } }],
+  ["stacks", { meta: false, tuple: false, tracking: { follow: false, ids: false, stacks: true } }],
   ["packets numbered", { meta: false, tuple: false, tracking: { follow: false, ids: true } }],
   [
     "every filter, fragments read",
     {
-      tracking: { follow: true, ids: true },
+      tracking: { follow: true, ids: true, stacks: true },
       meta: true,
       tuple: true,
       mark: { value: 0x80000001, mask: 0xff0000ff },
@@ -98,6 +99,10 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             programs.kprobePositionsProgram(options, context),
             programs.kprobeMultiProgram(options, context, 3),
             programs.tracepointProgram(options, first as programs.TracepointHook),
+            ...(options.tracking?.stacks !== true ? [] : [
+              programs.stackProgram(options, context, "kprobe"),
+              programs.stackProgram(options, context, "kprobe-multi"),
+            ]),
             ...(options.tracking === undefined ? [] : (["ends", "ends unseen"] as const).flatMap((fate) => [
               programs.kprobeProgram(options, context, 1, fate),
               programs.kprobeMultiProgram(options, context, 2, fate),

@@ -2,8 +2,14 @@
  * Classic kprobes, for kernels without kprobe-multi: function after function, the main path first. Events flow
  * from the first batch on, while the others are still being attached.
  */
+import type { ProgramSpec } from "../../../asm/code.ts";
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { type Fate, kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/trace.ts";
+import {
+  type Fate,
+  kprobePositionsProgram,
+  kprobeProgram,
+  stackProgram,
+} from "../../../bpf-programs/trace.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";
 import type { KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";
@@ -17,7 +23,7 @@ import {
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
-import { type Ends, noEnds } from "../ends.ts";
+import { type Extras, noExtras } from "../extras.ts";
 import type { Selection, TracedFunction } from "../functions.ts";
 import { mainPath } from "../main_path.ts";
 
@@ -35,7 +41,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
   readonly remarks: string[] = [];
   attached = 0;
   readonly #functions: readonly TracedFunction[];
-  readonly #ends: Ends;
+  readonly #extras: Extras;
   readonly #recordAddresses: boolean;
   readonly #options: TraceOptions;
   readonly #context: ProbeContext;
@@ -51,9 +57,9 @@ export class ClassicKprobeBackend implements ProbeBackend {
     context: ProbeContext,
     load: Load,
     maps: Maps,
-    ends: Ends = noEnds,
+    extras: Extras = noExtras,
   ) {
-    this.#ends = ends;
+    this.#extras = extras;
     this.#options = options;
     this.#context = context;
     this.#load = load;
@@ -69,19 +75,19 @@ export class ClassicKprobeBackend implements ProbeBackend {
   }
 
   get found(): number {
-    return this.#functions.length;
+    return this.#functions.length + this.#extras.packetless.length;
   }
 
   async attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
     const usual = this.#load(kprobeProgram(this.#options, this.#context, USUAL));
     const others = this.#load(kprobePositionsProgram(this.#options, this.#context));
     this.#programs.push(usual, others);
-    const endsShown = await this.#attachEnds(signal);
+    const before = await this.#attachExtras(signal);
     const positions = this.#maps.get(this.#options.maps.positions);
     const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, n === USUAL ? usual.fd : others.fd]));
     const key = new Uint8Array(8), value = new Uint8Array(8), keyView = new DataView(key.buffer);
     let live = false;
-    const lives = this.#functions.filter((traced) => !this.#ends.shown.includes(traced));
+    const lives = this.#functions.filter((traced) => !this.#extras.endsShown.includes(traced));
     const result = await this.#kprobes.attach(batches(lives), programs, {
       signal,
       recordAddresses: this.#recordAddresses,
@@ -93,27 +99,30 @@ export class ClassicKprobeBackend implements ProbeBackend {
         positions.update(key, value);
       },
       onBatch: (_, attachedSoFar) => {
-        this.attached = endsShown + attachedSoFar;
+        this.attached = before + attachedSoFar;
         if (live) return;
         live = true;
         onLive();
       },
     });
-    this.attached = endsShown + result.attached;
+    this.attached = before + result.attached;
     this.failures.push(...result.failed.map(({ target, code }) => ({ name: symbolText(target), code })));
     if (!live) onLive();
     this.#chosen.sweepDeadOwners();
   }
 
-  /** Ends of packets, by programs of their own; returns how many of them will be shown. */
-  async #attachEnds(signal: AbortSignal): Promise<number> {
-    const { shown, unseen } = this.#ends;
-    const attach = async (targets: readonly TracedFunction[], fate: Fate) => {
+  /** By programs of their own, before the others; returns how many of them will be shown. */
+  async #attachExtras(signal: AbortSignal): Promise<number> {
+    const { endsShown, endsUnseen, packetless } = this.#extras;
+    const attach = async (
+      targets: readonly TracedFunction[],
+      programOf: (argument: number) => ProgramSpec,
+    ) => {
       if (targets.length === 0) return 0;
       const programs = new Map<number, number>();
       for (const { argument } of targets) {
         if (programs.has(argument)) continue;
-        const program = this.#load(kprobeProgram(this.#options, this.#context, argument, fate));
+        const program = this.#load(programOf(argument));
         this.#programs.push(program);
         programs.set(argument, program.fd);
       }
@@ -124,8 +133,11 @@ export class ClassicKprobeBackend implements ProbeBackend {
       this.failures.push(...failed.map(({ target, code }) => ({ name: symbolText(target), code })));
       return attached;
     };
-    await attach(unseen, "ends unseen");
-    return await attach(shown, "ends");
+    const ending = (fate: Fate) => (argument: number) =>
+      kprobeProgram(this.#options, this.#context, argument, fate);
+    await attach(endsUnseen, ending("ends unseen"));
+    return await attach(endsShown, ending("ends")) +
+      await attach(packetless, () => stackProgram(this.#options, this.#context, "kprobe"));
   }
 
   nameOf(address: bigint): string | undefined {

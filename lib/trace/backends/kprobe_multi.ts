@@ -6,9 +6,9 @@
  * within a second.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { type Fate, kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
+import { type Fate, kprobeMultiProgram, stackProgram } from "../../../bpf-programs/trace.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
-import type { KernelTypes } from "../../../asm/code.ts";
+import type { KernelTypes, ProgramSpec } from "../../../asm/code.ts";
 import { UnsupportedError } from "../../errors.ts";
 import { attachKprobeMulti, attachKprobeMultiWherePossible, trialProgram } from "../../link/kprobe_multi.ts";
 import { symbolText } from "../../symbols/table.ts";
@@ -21,7 +21,7 @@ import {
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
-import { type Ends, noEnds } from "../ends.ts";
+import { type Extras, noExtras } from "../extras.ts";
 import type { Selection, TracedFunction } from "../functions.ts";
 
 /**
@@ -53,7 +53,7 @@ export function requireKprobeMulti(kernel: KernelTypes): void {
 const LANDING_PAD_BYTES = 4n;
 
 /** Entry -> name. An entry that is a landing pad earlier than ftrace's record is known under both addresses. */
-function entryNames({ functions, recordAddresses }: Selection): Map<bigint, string> {
+function entryNames(functions: readonly TracedFunction[], recordAddresses: boolean): Map<bigint, string> {
   const names = new Map<bigint, string>();
   for (const traced of functions) {
     const name = symbolText(traced);
@@ -69,7 +69,7 @@ export class KprobeMultiBackend implements ProbeBackend {
   readonly failures: ProbeFailure[] = [];
   attached = 0;
   readonly #functions: readonly TracedFunction[];
-  readonly #ends: Ends;
+  readonly #extras: Extras;
   readonly #options: TraceOptions;
   readonly #context: ProbeContext;
   readonly #load: Load;
@@ -84,54 +84,62 @@ export class KprobeMultiBackend implements ProbeBackend {
     options: TraceOptions,
     context: ProbeContext,
     load: Load,
-    ends: Ends = noEnds,
+    extras: Extras = noExtras,
   ) {
     this.#functions = selection.functions;
-    this.#ends = ends;
+    this.#extras = extras;
     this.#options = options;
     this.#context = context;
     this.#load = load;
-    this.#names = entryNames(selection);
+    const { functions, recordAddresses } = selection;
+    this.#names = entryNames([...functions, ...extras.packetless], recordAddresses);
   }
 
   get found(): number {
-    return this.#functions.length;
+    return this.#functions.length + this.#extras.packetless.length;
   }
 
   attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
     let done = 0;
-    for (const { functions, argument, fate } of this.#groups()) {
+    for (const { functions, program: spec, counts } of this.#groups()) {
       if (signal.aborted) break;
-      const program = this.#load(kprobeMultiProgram(this.#options, this.#context, argument, fate));
+      const program = this.#load(spec);
       this.#programs.push(program);
       const attached = attachKprobeMultiWherePossible(program, {
         addresses: BigUint64Array.from(functions, ({ address }) => address),
       });
       if (attached.link !== undefined) this.#links.push(attached.link);
       this.#trials.push(...attached.trials);
-      if (fate === "ends unseen") continue; // nobody asked for them
+      if (!counts) continue; // nobody asked for them
       this.attached += functions.length - attached.refused.length;
       for (const index of attached.refused) {
         this.failures.push({ name: symbolText(functions[index] as TracedFunction), code: "EINVAL" });
       }
-      onProgress(done += functions.length, this.#functions.length);
+      onProgress(done += functions.length, this.found);
     }
     onLive();
     return Promise.resolve();
   }
 
   /** Functions that one program serves; ends of packets first. */
-  #groups(): { functions: TracedFunction[]; argument: number; fate: Fate }[] {
-    const { shown, unseen } = this.#ends;
-    const lives = this.#functions.filter((traced) => !shown.includes(traced));
-    const kinds = [["ends unseen", unseen], ["ends", shown], ["lives", lives]] as const;
-    return kinds.flatMap(([fate, all]) =>
+  #groups(): { functions: readonly TracedFunction[]; program: ProgramSpec; counts: boolean }[] {
+    const { endsShown, endsUnseen, packetless } = this.#extras;
+    const lives = this.#functions.filter((traced) => !endsShown.includes(traced));
+    const kinds: [Fate, readonly TracedFunction[]][] = [
+      ["ends unseen", endsUnseen],
+      ["ends", endsShown],
+      ["lives", lives],
+    ];
+    const groups = kinds.flatMap(([fate, all]) =>
       [...new Set(all.map((traced) => traced.argument))].map((argument) => ({
         functions: all.filter((traced) => traced.argument === argument),
-        argument,
-        fate,
+        program: kprobeMultiProgram(this.#options, this.#context, argument, fate),
+        counts: fate !== "ends unseen",
       }))
     );
+    if (packetless.length === 0) return groups;
+    const program = stackProgram(this.#options, this.#context, "kprobe-multi");
+    return [...groups, { functions: packetless, program, counts: true }];
   }
 
   nameOf(address: bigint): string | undefined {
