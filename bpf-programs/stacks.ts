@@ -9,9 +9,10 @@
  *     sp now    | return address             |  <- belongs to the packet: deeper, and link.returnTo is still there
  *
  * No unwinding: a stack is told by its bottom, since stacks are aligned to their size, and a function that
- * has returned by what lies where it was entered. The next call from the same frame puts another return
- * address there; one from the same place has a packet again, whose program sees the same stack pointer and ends
- * the link. x86-64 only: elsewhere the return address is not on the stack on entry.
+ * has returned by what lies where it was entered: the next call from the same frame puts another return address
+ * there. That can be the same one, or a frame can have a hole there. So probes end links, too: one that fires where
+ * the link's function was entered, or further out, shows that it has returned, and where work on a packet begins
+ * there always is one. x86-64 only: elsewhere the return address is not on the stack on entry.
  */
 import { type Code, type Label, label } from "../asm/code.ts";
 import {
@@ -121,8 +122,8 @@ function unlink(maps: TraceMaps): Code {
 }
 
 /**
- * Goes on at `beneath` when this stack is at work on a packet, with r7 = the link and the packet's stamp in its
- * slot; falls through when it is not. A link whose function has returned is ended. Keeps r6.
+ * Goes on at `beneath`, which leaves for good, when this stack is at work on a packet: r7 = the link, the packet's
+ * stamp is in its slot. Falls through when it is not. A link whose function has returned is ended. Keeps r6.
  */
 export function beneathPacket(maps: TraceMaps, context: ProbeContext, beneath: Code): Code {
   const none = label("no_link"), stale = label("stale_link");
@@ -180,6 +181,12 @@ export function linkStack(maps: TraceMaps, context: ProbeContext, stamped: boole
     countUntracked(maps),
     done,
   ];
+}
+
+/** Ends the link of this stack if its function has returned. Loses r7. */
+export function watchStack(maps: TraceMaps, context: ProbeContext): Code {
+  const running = label("still_running");
+  return [beneathPacket(maps, context, ja(running)), running];
 }
 
 /** At the end of a packet: the stack that is at work on it is no more. Keeps r6. Loses r7. */

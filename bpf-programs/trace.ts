@@ -41,7 +41,7 @@ import { packetEvent } from "./events.ts";
 import { skbView, slot, type TraceOptions } from "./frame.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
 import type { ProbeContext } from "./registers.ts";
-import { beneathPacket, linkStack, unlinkEnded } from "./stacks.ts";
+import { beneathPacket, linkStack, unlinkEnded, watchStack } from "./stacks.ts";
 import {
   forget,
   forgetSilently,
@@ -58,10 +58,11 @@ import { matchesTunnel } from "./tunnel.ts";
 export const BPF_PROG_TYPE_KPROBE = 2, BPF_PROG_TYPE_RAW_TRACEPOINT = 17, BPF_TRACE_KPROBE_MULTI = 42;
 
 /**
- * What a hook means for the packet that it sees: it lives on; or its memory is about to be freed, so that its address
- * is to be forgotten, with a last record or, where nobody wants to see that function, without.
+ * What a hook means for the packet that it sees: it lives on; it is a new one, whatever its address stood for; or its
+ * memory is about to be freed, so that its address is to be forgotten, with a last record or, where nobody wants to
+ * see that function, without.
  */
-export type Fate = "lives" | "ends" | "ends unseen";
+export type Fate = "begins" | "lives" | "ends" | "ends unseen";
 
 /** A classic kprobe on functions that have the packet in `argument` (1-5). */
 export function kprobeProgram(
@@ -177,6 +178,29 @@ export function stackProgram(
   };
 }
 
+/**
+ * A probe that shows nothing, on functions through which work on another packet begins: they end what their stack was
+ * about (stacks.ts).
+ */
+export function stackWatchProgram(
+  options: TraceOptions,
+  context: ProbeContext,
+  hook: "kprobe" | "kprobe-multi",
+): ProgramSpec {
+  const multi = hook === "kprobe-multi";
+  return {
+    name: multi ? "multi_watch" : "kprobe_watch",
+    type: BPF_PROG_TYPE_KPROBE,
+    ...(multi ? { expectedAttachType: BPF_TRACE_KPROBE_MULTI } : {}),
+    license: "Dual BSD/GPL",
+    code: withoutDeadCode([
+      stx(at(fp, slot.context, u64), r1),
+      watchStack(options.maps, context),
+      ret(0),
+    ]),
+  };
+}
+
 /** A raw tracepoint that carries a packet. Positions count from 0, as TP_PROTO does. */
 export interface TracepointHook {
   readonly name: string;
@@ -285,7 +309,7 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ident
 
     enrolled(options, fate),
     matched,
-    stacks !== undefined && fate === "lives" ? linkStack(maps, stacks, tracking?.ids === true) : [],
+    stacks !== undefined && fate !== "ends" ? linkStack(maps, stacks, tracking?.ids === true) : [],
     shown,
     collect(options, load, identify, miss),
     miss,
@@ -301,7 +325,10 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ident
  * is about to be freed leaves the set.
  */
 function followed({ tracking, maps }: TraceOptions, fate: Fate, known: Code): Code {
-  const stranger = label("stranger"), ends = fate !== "lives";
+  const stranger = label("stranger"), ends = fate === "ends";
+  if (tracking !== undefined && fate === "begins" && keepsSet(tracking)) {
+    return [trackedCount(maps), jeq(r1, 0, stranger), forget(maps, slot.skb), stranger];
+  }
   if (tracking === undefined || !(tracking.follow || (tracking.ids && ends))) return [];
   return [
     tracking.follow ? [] : st(at(fp, slot.stamp, u64), 0),
@@ -318,7 +345,7 @@ function followed({ tracking, maps }: TraceOptions, fate: Fate, known: Code): Co
 function enrolled({ tracking, maps }: TraceOptions, fate: Fate): Code {
   if (tracking === undefined || !keepsSet(tracking)) return [];
   const fresh = label("fresh"), done = label("enrolled");
-  if (fate !== "lives") {
+  if (fate === "ends") {
     const known = [ldx(r1, at(fp, slot.stamp, u64)), jne(r1, 0, done)];
     return [tracking.follow ? [] : known, newStamp(slot.stamp), done];
   }

@@ -28,7 +28,10 @@ import { type Load, recursionMisses } from "./backend.ts";
  */
 export const endingFunctions = ["kfree_skbmem", "napi_skb_cache_put", "napi_reuse_skb"] as const;
 
-/** The same among tracepoints: the last reference is gone. */
+/** Functions that make a packet of memory that they are given, which may have been one before. */
+export const beginningFunctions = ["build_skb_around"] as const;
+
+/** Ends among tracepoints: the last reference is gone. */
 export const endingTracepoints: readonly string[] = ["kfree_skb", "consume_skb"];
 
 /** Functions whose first argument is a packet and whose result is its child, or a list of children. */

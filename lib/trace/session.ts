@@ -94,9 +94,12 @@ export class Session implements Disposable {
   readonly #view: DataView;
   readonly #trace: TraceOptions;
   readonly #load: Load;
+  readonly #warnings: readonly string[];
   #lineage: Lineage | undefined;
 
-  constructor(types: BtfTypes, maps: Maps, trace: TraceOptions, load: Load, { backend, remarks }: Chosen) {
+  constructor(types: BtfTypes, maps: Maps, trace: TraceOptions, load: Load, chosen: Opened) {
+    const { backend, remarks, warnings } = chosen;
+    this.#warnings = warnings;
     this.types = types;
     this.remarks = remarks;
     this.#maps = maps;
@@ -116,7 +119,7 @@ export class Session implements Disposable {
     if (tracking === undefined || !keepsSet(tracking)) return [];
     const context = probeContext(process.arch);
     this.#lineage = attachLineage(this.#trace, this.types, context, this.#load);
-    return this.#lineage.remarks;
+    return [...this.#warnings, ...this.#lineage.remarks];
   }
 
   /** Hands over committed records, at most `limit`; returns how many there were. */
@@ -192,7 +195,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   };
   if (stacks) requireStacks(options.backend);
   const load: Load = (spec) => loadProgram(spec, { maps });
-  const context = probeContext(process.arch);
+  const context = probeContext(process.arch), warnings: string[] = [];
   const select = async () => {
     const sources = readFunctionSources({
       kernel: btf,
@@ -212,7 +215,9 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     const selection = selectFunctions(all, options.functionPattern);
     if (selection.functions.length > 0) {
       if (trace.tracking === undefined) return { selection, extras: noExtras };
-      return { selection, extras: findExtras(all, selection, options.packetlessFunctions) };
+      const extras = findExtras(all, selection, { stacks, packetless: options.packetlessFunctions });
+      if (extras.endsShown.length + extras.endsUnseen.length === 0) warnings.push(ENDLESS);
+      return { selection, extras };
     }
     if (options.functionPattern === "") {
       throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
@@ -265,7 +270,8 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
   };
   try {
-    return new Session(types, maps, trace, load, await choose(options.backend, create));
+    const chosen = await choose(options.backend, create);
+    return new Session(types, maps, trace, load, { ...chosen, warnings });
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;
@@ -292,9 +298,19 @@ function moduleTypes(kernel: Btf, modules: SessionOptions["modules"]): Btf[] {
   return names.map((name) => loadModuleBtf(name, kernel));
 }
 
+/** What a kernel that hides its `endingFunctions` means for tracking. */
+const ENDLESS =
+  "Packets are followed until their addresses are used again: no function that frees them can be traced";
+
 interface Chosen {
   readonly backend: ProbeBackend;
   readonly remarks: readonly string[];
+}
+
+/** What a session is made of. */
+interface Opened extends Chosen {
+  /** what cannot be told of packets that are followed */
+  readonly warnings: readonly string[];
 }
 
 /** The order in which backends are tried. */

@@ -102,12 +102,15 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             ...(options.tracking?.stacks !== true ? [] : [
               programs.stackProgram(options, context, "kprobe"),
               programs.stackProgram(options, context, "kprobe-multi"),
+              programs.stackWatchProgram(options, context, "kprobe"),
             ]),
-            ...(options.tracking === undefined ? [] : (["ends", "ends unseen"] as const).flatMap((fate) => [
-              programs.kprobeProgram(options, context, 1, fate),
-              programs.kprobeMultiProgram(options, context, 2, fate),
-              programs.tracepointProgram(options, { ...first as programs.TracepointHook, fate }),
-            ])),
+            ...(options.tracking === undefined
+              ? []
+              : (["begins", "ends", "ends unseen"] as const).flatMap((fate) => [
+                programs.kprobeProgram(options, context, 1, fate),
+                programs.kprobeMultiProgram(options, context, 2, fate),
+                programs.tracepointProgram(options, { ...first as programs.TracepointHook, fate }),
+              ])),
           ];
           for (const spec of specs) {
             using program = loadProgram(spec, { maps });

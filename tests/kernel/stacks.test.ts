@@ -16,6 +16,7 @@ import {
   type Fate,
   kprobeProgram,
   stackProgram,
+  stackWatchProgram,
 } from "../../bpf-programs/trace.ts";
 import type { Tracking } from "../../bpf-programs/tracking.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
@@ -52,7 +53,7 @@ const registers: ProbeContext = {
 };
 
 /** Functions by what their probe does, with their addresses in events. */
-const functions = { lives: 1n, ends: 2n, unseen: 3n, packetless: 4n };
+const functions = { lives: 1n, ends: 2n, unseen: 3n, packetless: 4n, begins: 5n, watch: 6n };
 
 const enabled = isRoot && isAtLeast(5, 10) && hasKernelBtf && process.arch === "x64";
 const types = enabled ? new BtfTypes(loadKernelBtf()) : undefined;
@@ -79,6 +80,8 @@ class Machine implements Disposable {
       lives: probe("lives"),
       ends: probe("ends"),
       unseen: probe("ends unseen"),
+      begins: probe("begins"),
+      watch: load(stackWatchProgram(this.#options, registers, "kprobe")),
       packetless: load(stackProgram(this.#options, registers, "kprobe")),
     };
     this.#ring = RingBuffer.open(this.#maps.get(maps.events));
@@ -188,6 +191,15 @@ describe.skipIf(!enabled)("stacks (needs root, Linux 5.10, x86-64)", () => {
     expect(machine.linked).toBe(0n);
   });
 
+  test("after its return, a hole where it was entered: a gate further out has ended it", () => {
+    machine.call("lives", 1, 400, 10);
+    expect(machine.call("watch", 0, 500, 20)).toEqual([]);
+    expect(machine.linked).toBe(1n);
+    expect(machine.call("watch", 0, 300, 20)).toEqual([]);
+    expect(machine.linked).toBe(0n);
+    expect(machine.call("packetless", 0, 500, 20)).toEqual([]);
+  });
+
   test("a frame further out is not beneath it", () => {
     machine.call("lives", 1, 400, 10);
     expect(machine.call("packetless", 0, 300, 11)).toEqual([]);
@@ -218,6 +230,20 @@ describe.skipIf(!enabled)("stacks (needs root, Linux 5.10, x86-64)", () => {
     expect(machine.call("packetless", 0, 100, 20)).toEqual([1n]);
     expect(machine.call("packetless", 0, 100 + BLOCK, 20)).toEqual([]); // another stack
     expect(machine.linked).toBe(1n);
+  });
+
+  test("a packet that begins is not the one that was at its address", () => {
+    using numbered = new Machine({ follow: true, ids: true });
+    numbered.mark(1, 7);
+    expect(numbered.call("lives", 1, 400, 10)).toEqual([1n]);
+    numbered.mark(1, 0);
+    expect(numbered.call("lives", 1, 400, 10)).toEqual([1n]);
+    expect(numbered.call("begins", 1, 400, 10)).toEqual([]);
+    expect(numbered.call("lives", 1, 400, 10)).toEqual([]);
+    numbered.mark(1, 7);
+    expect(numbered.call("begins", 1, 400, 10)).toEqual([1n]);
+    expect(numbered.stamps.length).toBe(3);
+    expect(new Set(numbered.stamps).size).toBe(2);
   });
 
   test("beneath it, all have the packet's number", () => {

@@ -1,5 +1,9 @@
 /** Packets that are followed, on this very kernel by tracepoints: through address translation, to their end, counted. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { ret } from "../../asm/insn.ts";
+import { loadKernelBtf } from "../../lib/btf/load.ts";
+import { BtfTypes } from "../../lib/btf/types.ts";
+import { loadProgram } from "../../lib/sys/program.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
 import { sh, traceWhile, VethPair } from "./tracer.ts";
 
@@ -26,6 +30,25 @@ const say = (pair: VethPair, port: number, text = "hello") =>
 
 const short = ({ func, tuple = "" }: { func: string; tuple?: string }) =>
   `${func} ${tuple.replace(/:\d+->/, "->")}`;
+
+/** Whether programs may see what functions return: then children are followed, else that is said. */
+function hasReturnHooks(): boolean {
+  const btfId = new BtfTypes(loadKernelBtf()).functionId("skb_clone")!;
+  const spec = {
+    name: "try",
+    type: 26,
+    expectedAttachType: 25,
+    attachBtfId: btfId,
+    license: "GPL",
+    code: ret(0),
+  };
+  try {
+    using _program = loadProgram(spec);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 describe.skipIf(!isRoot || !isAtLeast(5, 8))("packets that are followed (needs root, Linux 5.8)", () => {
   test.skipIf(!hasNft)("past address translation, where the filter alone loses them", async () => {
@@ -77,6 +100,12 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("packets that are followed (needs r
       new Set(["10.77.0.2:4099(udp)"]),
     );
     expect(stderr).toContain("Still followed packets=0");
+    expect(/WARN The children that these make of a packet are not followed: skb_clone, /.test(stderr))
+      .toBe(!hasReturnHooks());
+    expect(
+      /WARN A packet from these may be taken for an earlier one at its address: __alloc_skb, /.test(stderr),
+    )
+      .toBe(!hasReturnHooks());
   });
 
   test("numbers alone show what the filter shows", async () => {

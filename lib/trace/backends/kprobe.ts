@@ -9,6 +9,7 @@ import {
   kprobePositionsProgram,
   kprobeProgram,
   stackProgram,
+  stackWatchProgram,
 } from "../../../bpf-programs/trace.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";
@@ -87,7 +88,8 @@ export class ClassicKprobeBackend implements ProbeBackend {
     const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, n === USUAL ? usual.fd : others.fd]));
     const key = new Uint8Array(8), value = new Uint8Array(8), keyView = new DataView(key.buffer);
     let live = false;
-    const lives = this.#functions.filter((traced) => !this.#extras.endsShown.includes(traced));
+    const special = new Set([...this.#extras.begins, ...this.#extras.endsShown]);
+    const lives = this.#functions.filter((traced) => !special.has(traced));
     const result = await this.#kprobes.attach(batches(lives), programs, {
       signal,
       recordAddresses: this.#recordAddresses,
@@ -113,7 +115,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
 
   /** By programs of their own, before the others; returns how many of them will be shown. */
   async #attachExtras(signal: AbortSignal): Promise<number> {
-    const { endsShown, endsUnseen, packetless } = this.#extras;
+    const { begins, endsShown, endsUnseen, watched, packetless } = this.#extras;
     const attach = async (
       targets: readonly TracedFunction[],
       programOf: (argument: number) => ProgramSpec,
@@ -136,7 +138,8 @@ export class ClassicKprobeBackend implements ProbeBackend {
     const ending = (fate: Fate) => (argument: number) =>
       kprobeProgram(this.#options, this.#context, argument, fate);
     await attach(endsUnseen, ending("ends unseen"));
-    return await attach(endsShown, ending("ends")) +
+    await attach(watched, () => stackWatchProgram(this.#options, this.#context, "kprobe"));
+    return await attach(endsShown, ending("ends")) + await attach(begins, ending("begins")) +
       await attach(packetless, () => stackProgram(this.#options, this.#context, "kprobe"));
   }
 

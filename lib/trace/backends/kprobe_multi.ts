@@ -6,7 +6,12 @@
  * within a second.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { type Fate, kprobeMultiProgram, stackProgram } from "../../../bpf-programs/trace.ts";
+import {
+  type Fate,
+  kprobeMultiProgram,
+  stackProgram,
+  stackWatchProgram,
+} from "../../../bpf-programs/trace.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { KernelTypes, ProgramSpec } from "../../../asm/code.ts";
 import { UnsupportedError } from "../../errors.ts";
@@ -121,13 +126,15 @@ export class KprobeMultiBackend implements ProbeBackend {
     return Promise.resolve();
   }
 
-  /** Functions that one program serves; ends of packets first. */
+  /** Functions that one program serves; ends and beginnings of packets first. */
   #groups(): { functions: readonly TracedFunction[]; program: ProgramSpec; counts: boolean }[] {
-    const { endsShown, endsUnseen, packetless } = this.#extras;
-    const lives = this.#functions.filter((traced) => !endsShown.includes(traced));
+    const { begins, endsShown, endsUnseen, watched, packetless } = this.#extras;
+    const special = new Set([...begins, ...endsShown]);
+    const lives = this.#functions.filter((traced) => !special.has(traced));
     const kinds: [Fate, readonly TracedFunction[]][] = [
       ["ends unseen", endsUnseen],
       ["ends", endsShown],
+      ["begins", begins],
       ["lives", lives],
     ];
     const groups = kinds.flatMap(([fate, all]) =>
@@ -137,9 +144,13 @@ export class KprobeMultiBackend implements ProbeBackend {
         counts: fate !== "ends unseen",
       }))
     );
-    if (packetless.length === 0) return groups;
-    const program = stackProgram(this.#options, this.#context, "kprobe-multi");
-    return [...groups, { functions: packetless, program, counts: true }];
+    const watch = () => stackWatchProgram(this.#options, this.#context, "kprobe-multi");
+    const show = () => stackProgram(this.#options, this.#context, "kprobe-multi");
+    return [
+      ...(watched.length === 0 ? [] : [{ functions: watched, program: watch(), counts: false }]),
+      ...groups,
+      ...(packetless.length === 0 ? [] : [{ functions: packetless, program: show(), counts: true }]),
+    ];
   }
 
   nameOf(address: bigint): string | undefined {

@@ -53,7 +53,7 @@ const stations = (lines: readonly TraceLine[]) =>
 export const tracking: Scenario = {
   name: "tracking",
   kernels: ["5.10", "6.12"],
-  limitSeconds: 240,
+  limitSeconds: 500,
   script: `
     topo 1500
     modprobe -q vxlan
@@ -66,7 +66,7 @@ export const tracking: Scenario = {
     ip -n dns addr add 10.50.0.2/24 dev vx0; ip -n dns link set vx0 up
     ping -q -c1 -W5 10.50.0.2 > /dev/null || echo "tracking: no way through the tunnel" >&2
 
-    start stack --filter-func 'ip_output|ip_rcv_finish|ip_forward|__icmp_send' \\
+    start stack --filter-func 'ip_output|ip_route_input_noref|ip_forward|__icmp_send' \\
       --filter-non-skb-funcs fib_table_lookup 'udp and dst port 4097'
     say dns UDP4:10.9.1.2:4098
     say dns UDP4:10.9.1.2:4097
@@ -195,11 +195,11 @@ export const tracking: Scenario = {
       const packet = "10.9.2.2->10.9.1.2:4097(udp)";
       expect(story).toEqual([
         `ip_output ${packet}`,
-        `ip_rcv_finish ${packet}`,
+        `ip_route_input_noref ${packet}`,
         `fib_table_lookup ${packet}`,
         `ip_forward ${packet}`,
         `ip_output ${packet}`,
-        `ip_rcv_finish ${packet}`,
+        `ip_route_input_noref ${packet}`,
         `fib_table_lookup ${packet}`,
         `__icmp_send ${packet}`,
         `fib_table_lookup ${packet}`,
