@@ -41,17 +41,8 @@ import { packetEvent } from "./events.ts";
 import { skbView, slot, type TraceOptions } from "./frame.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
 import type { ProbeContext } from "./registers.ts";
-import { beneathPacket, linkStack, unlinkEnded, watchStack } from "./stacks.ts";
-import {
-  forget,
-  forgetSilently,
-  keepsSet,
-  lookUp,
-  newStamp,
-  remember,
-  stackLink,
-  trackedCount,
-} from "./tracking.ts";
+import { beneathPacket, linkStack, unlinkEnded } from "./stacks.ts";
+import { forget, forgetSilently, keepsSet, lookUp, newStamp, remember, trackedCount } from "./tracking.ts";
 import { matchesTunnel } from "./tunnel.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
@@ -144,63 +135,6 @@ export function kprobeMultiProgram(
   };
 }
 
-/**
- * A probe on functions that have no packet: shown where the stack is at work on one (stacks.ts), with that packet as it is
- * then.
- */
-export function stackProgram(
-  options: TraceOptions,
-  context: ProbeContext,
-  hook: "kprobe" | "kprobe-multi",
-): ProgramSpec {
-  const miss = label("miss"), shown = label("shown");
-  const { skb, load } = skbView(options, miss), multi = hook === "kprobe-multi";
-  const address = [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)];
-  return {
-    name: multi ? "multi_stack" : "kprobe_stack",
-    type: BPF_PROG_TYPE_KPROBE,
-    ...(multi ? { expectedAttachType: BPF_TRACE_KPROBE_MULTI } : {}),
-    license: "Dual BSD/GPL",
-    code: withinReach(withoutDeadCode([
-      stx(at(fp, slot.context, u64), r1),
-      beneathPacket(options.maps, context, [
-        ldx(r6, at(r7, stackLink.fields.skb)),
-        stx(at(fp, slot.skb, u64), r6),
-        skb.open,
-        ja(shown),
-      ]),
-      ja(miss),
-      shown,
-      collect(options, load, multi ? functionEntry(context) : address, miss),
-      miss,
-      ret(0),
-    ])),
-  };
-}
-
-/**
- * A probe that shows nothing, on functions through which work on another packet begins: they end what their stack was
- * about (stacks.ts).
- */
-export function stackWatchProgram(
-  options: TraceOptions,
-  context: ProbeContext,
-  hook: "kprobe" | "kprobe-multi",
-): ProgramSpec {
-  const multi = hook === "kprobe-multi";
-  return {
-    name: multi ? "multi_watch" : "kprobe_watch",
-    type: BPF_PROG_TYPE_KPROBE,
-    ...(multi ? { expectedAttachType: BPF_TRACE_KPROBE_MULTI } : {}),
-    license: "Dual BSD/GPL",
-    code: withoutDeadCode([
-      stx(at(fp, slot.context, u64), r1),
-      watchStack(options.maps, context),
-      ret(0),
-    ]),
-  };
-}
-
 /** A raw tracepoint that carries a packet. Positions count from 0, as TP_PROTO does. */
 export interface TracepointHook {
   readonly name: string;
@@ -255,7 +189,7 @@ interface Hook {
 }
 
 /** record.address = r2's value, the arguments from the context in r1. */
-function storeArguments(context: ProbeContext, address: Register): Code {
+export function storeArguments(context: ProbeContext, address: Register): Code {
   const event = packetEvent.fields;
   return [
     stx(at(r8, event.address), address),
@@ -266,7 +200,7 @@ function storeArguments(context: ProbeContext, address: Register): Code {
   ];
 }
 
-function functionEntry(context: ProbeContext): Code {
+export function functionEntry(context: ProbeContext): Code {
   return [
     call("bpf_get_func_ip"), // r0 = the function's entry, ENDBR or not
     ldx(r1, at(fp, slot.context, u64)),

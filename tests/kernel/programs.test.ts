@@ -5,6 +5,7 @@ import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
+import { stackProgram, stackWatchProgram } from "../../bpf-programs/stack_programs.ts";
 import * as programs from "../../bpf-programs/trace.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
 import { BtfTypes } from "../../lib/btf/types.ts";
@@ -100,9 +101,9 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             programs.kprobeMultiProgram(options, context, 3),
             programs.tracepointProgram(options, first as programs.TracepointHook),
             ...(options.tracking?.stacks !== true ? [] : [
-              programs.stackProgram(options, context, "kprobe"),
-              programs.stackProgram(options, context, "kprobe-multi"),
-              programs.stackWatchProgram(options, context, "kprobe"),
+              stackProgram(options, context, "kprobe"),
+              stackProgram(options, context, "kprobe-multi"),
+              stackWatchProgram(options, context, "kprobe"),
             ]),
             ...(options.tracking === undefined
               ? []

@@ -11,13 +11,8 @@ import type { TraceOptions } from "../../bpf-programs/frame.ts";
 import { BPF_MAP_TYPE_ARRAY, traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess } from "../../bpf-programs/memory_access.ts";
 import type { ProbeContext } from "../../bpf-programs/registers.ts";
-import {
-  BPF_PROG_TYPE_RAW_TRACEPOINT,
-  type Fate,
-  kprobeProgram,
-  stackProgram,
-  stackWatchProgram,
-} from "../../bpf-programs/trace.ts";
+import { BPF_PROG_TYPE_RAW_TRACEPOINT, type Fate, kprobeProgram } from "../../bpf-programs/trace.ts";
+import { stackProgram, stackWatchProgram } from "../../bpf-programs/stack_programs.ts";
 import type { Tracking } from "../../bpf-programs/tracking.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
 import { BtfTypes } from "../../lib/btf/types.ts";

@@ -4,13 +4,8 @@
  */
 import type { ProgramSpec } from "../../../asm/code.ts";
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import {
-  type Fate,
-  kprobePositionsProgram,
-  kprobeProgram,
-  stackProgram,
-  stackWatchProgram,
-} from "../../../bpf-programs/trace.ts";
+import { type Fate, kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/trace.ts";
+import { stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";
 import type { KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";

@@ -6,12 +6,8 @@
  * within a second.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import {
-  type Fate,
-  kprobeMultiProgram,
-  stackProgram,
-  stackWatchProgram,
-} from "../../../bpf-programs/trace.ts";
+import { type Fate, kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
+import { stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { KernelTypes, ProgramSpec } from "../../../asm/code.ts";
 import { UnsupportedError } from "../../errors.ts";
