@@ -1,5 +1,5 @@
 /** Every program that we ship, in every shape that options and kernels give it, passes this kernel's verifier. */
-import { describe, expect } from "bun:test";
+import { describe, expect, setDefaultTimeout } from "bun:test";
 import type { KernelTypes } from "../../asm/code.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/memory_access.ts";
@@ -16,6 +16,8 @@ import { compileFor, compilePacketFilter } from "../../lib/trace/filter.ts";
 import { packetTracepoints } from "../../lib/trace/tracepoints.ts";
 import { hasKernelBtf } from "../kernel_btf.ts";
 import { kernelTest } from "./requires.ts";
+
+setDefaultTimeout(60_000); // a busy machine is no failure
 
 const context = probeContext(process.arch);
 
