@@ -1,6 +1,7 @@
 /** What backends for functions attach beside what was selected, when packets are tracked. */
 import { UsageError } from "../errors.ts";
 import type { SymbolTable } from "../symbols/table.ts";
+import type { ProbeFailure } from "./backend.ts";
 import { beginningFunctions, endingFunctions } from "./lineage.ts";
 import { type FunctionSources, selectFunctions, type Selection, type TracedFunction } from "./functions.ts";
 
@@ -62,6 +63,13 @@ export function findExtras(
     packetless: [...new Set(packetless)].flatMap((name) => named(table, name))
       .filter(({ address }) => !selected.has(address)),
   };
+}
+
+/** What it means that functions which nobody asked to see cannot be probed. */
+export function unseenRemarks(refused: readonly ProbeFailure[]): string[] {
+  if (refused.length === 0) return [];
+  const names = refused.map(({ name, code }) => `${name} (${code})`).join(", ");
+  return [`Packets may be followed beyond their end, because these cannot be probed: ${names}`];
 }
 
 /** All functions of that name, of the kernel and its modules. */

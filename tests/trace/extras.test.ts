@@ -3,7 +3,7 @@ import { parseBtf } from "../../lib/btf/parse.ts";
 import { parseFtraceList } from "../../lib/symbols/ftrace.ts";
 import { parseKallsyms } from "../../lib/symbols/kallsyms.ts";
 import { symbolText } from "../../lib/symbols/table.ts";
-import { findExtras } from "../../lib/trace/extras.ts";
+import { findExtras, unseenRemarks } from "../../lib/trace/extras.ts";
 import { type FunctionSources, selectFunctions, type TracedFunction } from "../../lib/trace/functions.ts";
 import { BtfBuilder } from "../btf/builder.ts";
 
@@ -96,4 +96,12 @@ test("a name that nothing has is refused", () => {
   expect(() => extras(ftraced, "", ["no_such"])).toThrow(
     'Cannot find "no_such" among the functions that can be traced',
   );
+});
+
+test("a function that nobody asked to see, and that cannot be probed, is no failure but said", () => {
+  expect(unseenRemarks([])).toEqual([]);
+  expect(unseenRemarks([{ name: "kfree_skbmem", code: "EINVAL" }, { name: "ip_rcv", code: "EBUSY" }]))
+    .toEqual([
+      "Packets may be followed beyond their end, because these cannot be probed: kfree_skbmem (EINVAL), ip_rcv (EBUSY)",
+    ]);
 });

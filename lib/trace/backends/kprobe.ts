@@ -19,7 +19,7 @@ import {
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
-import { type Extras, noExtras } from "../extras.ts";
+import { type Extras, noExtras, unseenRemarks } from "../extras.ts";
 import type { Selection, TracedFunction } from "../functions.ts";
 import { mainPath } from "../main_path.ts";
 
@@ -114,6 +114,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
     const attach = async (
       targets: readonly TracedFunction[],
       programOf: (argument: number) => ProgramSpec,
+      shown = true,
     ) => {
       if (targets.length === 0) return 0;
       const programs = new Map<number, number>();
@@ -127,13 +128,15 @@ export class ClassicKprobeBackend implements ProbeBackend {
         signal,
         recordAddresses: this.#recordAddresses,
       });
-      this.failures.push(...failed.map(({ target, code }) => ({ name: symbolText(target), code })));
+      const refused = failed.map(({ target, code }) => ({ name: symbolText(target), code }));
+      if (shown) this.failures.push(...refused);
+      else this.remarks.push(...unseenRemarks(refused));
       return attached;
     };
     const ending = (fate: Fate) => (argument: number) =>
       kprobeProgram(this.#options, this.#context, argument, fate);
-    await attach(endsUnseen, ending("ends unseen"));
-    await attach(watched, () => stackWatchProgram(this.#options, this.#context, "kprobe"));
+    await attach(endsUnseen, ending("ends unseen"), false);
+    await attach(watched, () => stackWatchProgram(this.#options, this.#context, "kprobe"), false);
     return await attach(endsShown, ending("ends")) + await attach(begins, ending("begins")) +
       await attach(packetless, () => stackProgram(this.#options, this.#context, "kprobe"));
   }

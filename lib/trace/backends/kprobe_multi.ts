@@ -22,7 +22,7 @@ import {
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
-import { type Extras, noExtras } from "../extras.ts";
+import { type Extras, noExtras, unseenRemarks } from "../extras.ts";
 import type { Selection, TracedFunction } from "../functions.ts";
 
 /**
@@ -111,11 +111,16 @@ export class KprobeMultiBackend implements ProbeBackend {
       });
       if (attached.link !== undefined) this.#links.push(attached.link);
       this.#trials.push(...attached.trials);
-      if (!counts) continue; // nobody asked for them
-      this.attached += functions.length - attached.refused.length;
-      for (const index of attached.refused) {
-        this.failures.push({ name: symbolText(functions[index] as TracedFunction), code: "EINVAL" });
+      const refused = attached.refused.map((index) => ({
+        name: symbolText(functions[index] as TracedFunction),
+        code: "EINVAL",
+      }));
+      if (!counts) {
+        this.remarks.push(...unseenRemarks(refused));
+        continue; // nobody asked for them
       }
+      this.attached += functions.length - refused.length;
+      this.failures.push(...refused);
       onProgress(done += functions.length, this.found);
     }
     onLive();
