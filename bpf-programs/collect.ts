@@ -37,8 +37,8 @@ import {
 } from "../asm/insn.ts";
 import { type Field, u32, u64 } from "../asm/layout.ts";
 import { collectAdditions } from "./additions.ts";
-import { HEADER_BYTES, packetEvent, recordLayout, traceCounters } from "./events.ts";
-import { type LoadSkb, packetNamespace, type SkbView, slot, type TraceOptions } from "./frame.ts";
+import { HEADER_BYTES, packetEvent, traceCounters } from "./events.ts";
+import { type LoadSkb, packetNamespace, recordOf, type SkbView, slot, type TraceOptions } from "./frame.ts";
 
 /** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
 const BPF_RB_NO_WAKEUP = 1;
@@ -74,9 +74,8 @@ export interface HookStores {
 
 /** Counts the match, reserves a record, fills and submits it; a full ring is counted. Ends the program. */
 export function collect(options: TraceOptions, view: SkbView, hook: HookStores, miss: Label): Code {
-  const { load } = view;
-  const { maps, meta, tuple, additions } = options, event = packetEvent.fields;
-  const counter = traceCounters.fields, layout = recordLayout(additions);
+  const { load } = view, { maps, meta, tuple } = options, event = packetEvent.fields;
+  const counter = traceCounters.fields, layout = recordOf(options);
   const full = label("full");
   return [
     counters(options, miss),
@@ -108,6 +107,7 @@ export function collect(options: TraceOptions, view: SkbView, hook: HookStores, 
     meta || tuple ? [load(r1, "protocol"), stx(at(r8, event.protocol), r1)] : st(at(r8, event.protocol), 0),
     meta ? collectMeta(options, load) : zeroMeta(),
     tuple ? collectHeaders(load) : st(at(r8, event.headerBytes), 0),
+    layout.fields.stamp === undefined ? [] : collectStamp(layout.fields.stamp),
     collectAdditions(options, layout, view, hook),
 
     mov(r1, r8),
@@ -121,6 +121,10 @@ export function collect(options: TraceOptions, view: SkbView, hook: HookStores, 
     mov(r0, 0),
     exit(),
   ];
+}
+
+function collectStamp(field: Field): Code {
+  return [ldx(r1, at(fp, slot.stamp, u64)), stx(at(r8, field), r1)];
 }
 
 /** Where a field of the record lies, whatever its size. */

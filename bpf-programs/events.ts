@@ -61,6 +61,8 @@ export const STACK_FRAMES = 50;
 
 /** What options add to each record, behind its packetEvent. */
 export interface Additions {
+  /** which packet it is about, when packets are numbered */
+  readonly stamp?: boolean;
   /** who called the traced function; tracepoints cannot tell */
   readonly caller?: boolean;
   /** the kernel's stack */
@@ -81,6 +83,7 @@ export interface Additions {
 export const MAX_VALUES = 32;
 
 export type AdditionName =
+  | "stamp"
   | "caller"
   | "values"
   | "stack"
@@ -107,13 +110,16 @@ export interface RecordLayout {
 
 /** Without additions a record is a packetEvent and no byte more. */
 export function recordLayout(additions: Additions = {}): RecordLayout {
-  const { caller, stack, controlBlock, skbBytes = 0, sharedInfoBytes = 0, tunnel, values = [] } = additions;
+  const { stamp, caller, stack, controlBlock, skbBytes = 0, sharedInfoBytes = 0, tunnel, values = [] } =
+    additions;
   if (values.length > MAX_VALUES) {
     throw new RangeError(`A record holds ${MAX_VALUES} values, not ${values.length}`);
   }
   const members: Record<string, Type> = { packet: packetEvent };
   const add = (name: AdditionName, type: Type) => void (members[name] = type);
   // what needs an even place comes first
+  /** the same for all of a packet's life, and for its clones, copies and segments; 0 unknown */
+  if (stamp) add("stamp", u64);
   /** the address that the traced function returns to; 0 unknown */
   if (caller) add("caller", u64);
   /** u64 each */

@@ -8,10 +8,13 @@ import { at, copy, fp, jeq, jne, ldx, mov, r1, r6, r7, type Register } from "../
 import { type Field, u64 } from "../asm/layout.ts";
 import { ancillaryWords, bitsOf, tagPresence } from "./ancillary.ts";
 import type { Additions } from "./events.ts";
+import { type RecordLayout, recordLayout } from "./events.ts";
 import type { ExpressionFrame, FilterExpression } from "./expression.ts";
 import type { MemoryMap } from "./fragments.ts";
 import type { TraceMaps } from "./maps.ts";
 import type { MemoryAccess, View } from "./memory_access.ts";
+import type { Tracking } from "./tracking.ts";
+import type { TunnelFilter } from "./tunnel.ts";
 
 /** The packet filter, compiled for both places where a packet can begin; undefined matches nothing there. */
 export interface PacketFilter {
@@ -28,6 +31,8 @@ export interface TraceOptions {
   readonly maps: TraceMaps;
   /** absent: every packet matches */
   readonly filter?: PacketFilter;
+  /** what a tunnel has to carry */
+  readonly tunnel?: TunnelFilter;
   readonly mark?: { readonly value: number; readonly mask: number };
   /** inode number of a network namespace */
   readonly netns?: number;
@@ -36,6 +41,8 @@ export interface TraceOptions {
   readonly expression?: FilterExpression;
   /** absent: headers in page fragments cannot be read, and are counted */
   readonly memory?: MemoryMap;
+  /** absent: every function decides on its own, and nobody knows which packet is which */
+  readonly tracking?: Tracking;
   /** netns, mark, interface, protocol, MTU, length */
   readonly meta: boolean;
   /** addresses and ports: copies the packet's headers */
@@ -56,29 +63,40 @@ export const slot = {
   scratch: -128, // 16 words of the packet filter, then 8 values of the expression
   skbCopy: -336, // 208 bytes
   packetCopy: -440, // 104 bytes
+  stamp: -448, // of the packet, when packets are tracked
+  stackPointer: -456, // on entry of the traced function, when stacks are
+  stack: -464, // the key of its stack
+  link: -496, // 32 bytes: what is noted about it
 } as const;
+
+/** What its records hold. */
+export function recordOf({ additions, tracking }: TraceOptions): RecordLayout {
+  return recordLayout({ ...additions, stamp: tracking?.ids === true });
+}
 
 /** The stack that is left for a copy of the sk_buff. */
 export const SKB_COPY_BYTES = slot.scratch - slot.skbCopy;
 
 /** The sk_buff's fields on this kernel, only those that the options need. */
 export function skbFields(options: TraceOptions): Field[] {
-  const { kernel, access, filter, memory, mark, netns, ifindex, expression, meta, tuple } = options;
+  const { kernel, access, filter, memory, mark, netns, ifindex, expression, meta, tuple, tunnel } = options;
   const sharedInfo = (options.additions?.sharedInfoBytes ?? 0) > 0,
-    tunnel = options.additions?.tunnel === true;
+    inner = options.additions?.tunnel === true;
   const field = (name: string) => kernel.field("sk_buff", name);
-  const headers = filter !== undefined || tuple, words = ancillaryWords(filter);
+  const bytes = filter !== undefined || tunnel !== undefined;
+  const headers = bytes || tuple, words = ancillaryWords(filter);
   const device = meta || netns !== undefined || ifindex !== undefined || words.has(ancillary.ifindex.offset);
   const direction = words.has(ancillary.packetType.offset);
   const wanted: Record<string, boolean> = {
-    head: headers || sharedInfo || tunnel,
+    head: headers || sharedInfo || inner,
     data: filter !== undefined,
-    tail: headers || tunnel,
+    tail: headers || inner,
     mac_header: filter !== undefined,
-    network_header: headers || tunnel,
-    inner_network_header: tunnel,
-    data_len: filter !== undefined,
-    end: sharedInfo || filter !== undefined && memory !== undefined,
+    network_header: headers || inner,
+    inner_network_header: inner || tunnel !== undefined,
+    inner_mac_header: tunnel?.l2 !== undefined,
+    data_len: bytes,
+    end: sharedInfo || bytes && memory !== undefined,
     mark: meta || mark !== undefined,
     len: meta,
     protocol: meta || tuple,

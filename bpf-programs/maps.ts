@@ -3,11 +3,15 @@
 import type { MapSpec } from "../asm/code.ts";
 import { traceCounters } from "./events.ts";
 import { SCRATCH_BYTES } from "./fragments.ts";
+import { STACK_LINK_BYTES, STAMP_BYTES, trackingState } from "./tracking.ts";
 
 export const BPF_MAP_TYPE_HASH = 1,
   BPF_MAP_TYPE_ARRAY = 2,
   BPF_MAP_TYPE_PERCPU_ARRAY = 6,
   BPF_MAP_TYPE_RINGBUF = 27;
+
+/** As many tasks and CPUs can be at work on a packet, or asleep in the middle of that, at a time. */
+const LINKED_STACKS = 16384;
 
 export interface TraceMaps {
   /** ring buffer of packetEvent records */
@@ -18,10 +22,19 @@ export interface TraceMaps {
   readonly positions: MapSpec;
   /** room for the copy of a packet, per CPU */
   readonly scratch: MapSpec;
+  /** sk_buff address -> stamp of the packet, for those that are followed */
+  readonly tracked: MapSpec;
+  /** bottom of a kernel stack -> stackLink */
+  readonly stacks: MapSpec;
+  /** one trackingState */
+  readonly tracking: MapSpec;
 }
 
-/** @param ringBytes a power of two, at least a page */
-export function traceMaps(ringBytes: number): TraceMaps {
+/**
+ * @param ringBytes a power of two, at least a page
+ * @param trackedPackets how many addresses can be followed at a time
+ */
+export function traceMaps(ringBytes: number, trackedPackets: number = 1): TraceMaps {
   return {
     events: { name: "events", type: BPF_MAP_TYPE_RINGBUF, keySize: 0, valueSize: 0, maxEntries: ringBytes },
     counters: {
@@ -37,6 +50,27 @@ export function traceMaps(ringBytes: number): TraceMaps {
       type: BPF_MAP_TYPE_PERCPU_ARRAY,
       keySize: 4,
       valueSize: SCRATCH_BYTES,
+      maxEntries: 1,
+    },
+    tracked: {
+      name: "tracked",
+      type: BPF_MAP_TYPE_HASH,
+      keySize: 8,
+      valueSize: STAMP_BYTES,
+      maxEntries: trackedPackets,
+    },
+    stacks: {
+      name: "stacks",
+      type: BPF_MAP_TYPE_HASH,
+      keySize: 8,
+      valueSize: STACK_LINK_BYTES,
+      maxEntries: LINKED_STACKS,
+    },
+    tracking: {
+      name: "tracking",
+      type: BPF_MAP_TYPE_ARRAY,
+      keySize: 4,
+      valueSize: trackingState.size,
       maxEntries: 1,
     },
   };

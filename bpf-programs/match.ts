@@ -122,6 +122,41 @@ export function matchesFilter(options: TraceOptions, load: LoadSkb, miss: Label,
   ];
 }
 
+/** Where a packet may begin: a place in sk_buff, from head. */
+export type Header = "mac_header" | "network_header" | "inner_mac_header" | "inner_network_header";
+
+/**
+ * Runs one filter from `header` on and falls through where it matches. In and out: r6 the view's pointer. Loses all
+ * other registers.
+ */
+export function matchesFrom(
+  options: TraceOptions,
+  program: readonly CbpfInsn[],
+  load: LoadSkb,
+  header: Header,
+  miss: Label,
+  unreadable: Label,
+): Code {
+  const begin = label("begin"), matched = label("matched"), tooShort = label("too_short");
+  return [
+    stx(at(fp, slot.view, u64), r6),
+    st(at(fp, slot.copied, u64), 0),
+    load(r9, "head"),
+    load(r8, "tail"),
+    load(r1, header),
+    jgt(r1, r8, miss),
+    add(r9, r1),
+    sub(r8, r1),
+    mov(r6, r8),
+    begin,
+    runFilter(options, program, load, { match: matched, noMatch: miss, tooShort, unreadable }),
+    tooShort,
+    startAgain(options, load, header, begin, miss, unreadable),
+    matched,
+    ldx(r6, at(fp, slot.view, u64)),
+  ];
+}
+
 /** The filter on the packet whose first byte r9 has the address of, and r6 bytes of which can be read. */
 function runFilter(
   options: TraceOptions,
@@ -188,7 +223,7 @@ export function filterFragment(
 function startAgain(
   options: TraceOptions,
   load: LoadSkb,
-  header: "mac_header" | "network_header",
+  header: Header,
   begin: Label,
   miss: Label,
   unreadable: Label,

@@ -11,8 +11,11 @@ export interface ProbeContext {
   /** first to fifth argument */
   readonly arguments: readonly [number, number, number, number, number];
   readonly instructionPointer: number;
+  readonly stackPointer: number;
   /** where a function finds its return address as it begins: in a register, or where one points to */
   readonly returnAddress: { readonly in: "register" | "memory"; readonly register: number };
+  /** on return from the function */
+  readonly returnValue: number;
 }
 
 const x64: Struct = struct("pt_regs", {
@@ -51,13 +54,17 @@ const contexts: Readonly<Record<string, ProbeContext>> = {
       offsetIn(x64, name)
     ) as unknown as ProbeContext["arguments"],
     instructionPointer: offsetIn(x64, "ip"),
+    stackPointer: offsetIn(x64, "sp"),
     returnAddress: { in: "memory", register: offsetIn(x64, "sp") },
+    returnValue: offsetIn(x64, "ax"),
   },
   // u64 regs[31], sp, pc, pstate
   arm64: {
     arguments: [0, 8, 16, 24, 32],
     instructionPointer: 256,
+    stackPointer: 248,
     returnAddress: { in: "register", register: 240 }, // x30
+    returnValue: 0,
   },
 };
 

@@ -19,6 +19,7 @@ import {
   fp,
   ja,
   jeq,
+  jne,
   ldMap,
   ldx,
   lea,
@@ -41,17 +42,34 @@ import { packetEvent } from "./events.ts";
 import { skbView, slot, type TraceOptions } from "./frame.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
 import type { ProbeContext } from "./registers.ts";
+import { beneathPacket, linkStack, unlinkEnded } from "./stacks.ts";
+import { forget, forgetSilently, keepsSet, lookUp, newStamp, remember, trackedCount } from "./tracking.ts";
+import { matchesTunnel } from "./tunnel.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
 export const BPF_PROG_TYPE_KPROBE = 2, BPF_PROG_TYPE_RAW_TRACEPOINT = 17, BPF_TRACE_KPROBE_MULTI = 42;
 
+/**
+ * What a hook means for the packet that it sees: it lives on; it is a new one, whatever its address stood for; or its
+ * memory is about to be freed, so that its address is to be forgotten, with a last record or, where nobody wants to
+ * see that function, without.
+ */
+export type Fate = "begins" | "lives" | "ends" | "ends unseen";
+
 /** A classic kprobe on functions that have the packet in `argument` (1-5). */
-export function kprobeProgram(options: TraceOptions, context: ProbeContext, argument: number): ProgramSpec {
+export function kprobeProgram(
+  options: TraceOptions,
+  context: ProbeContext,
+  argument: number,
+  fate: Fate = "lives",
+): ProgramSpec {
   return {
     name: `kprobe_skb_${argument}`,
     type: BPF_PROG_TYPE_KPROBE,
     license: "Dual BSD/GPL",
     code: trace(options, {
+      fate,
+      context,
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       // on x86-64 a breakpoint has been stepped over; lib/link knows where its probes sit
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
@@ -70,6 +88,7 @@ export function kprobePositionsProgram(options: TraceOptions, context: ProbeCont
     type: BPF_PROG_TYPE_KPROBE,
     license: "Dual BSD/GPL",
     code: trace(options, {
+      context,
       prologue: [
         mov(r6, r1), // r6 = context, kept over the call
         ldx(r2, at(r1, context.instructionPointer, u64)),
@@ -110,6 +129,7 @@ export function kprobeMultiProgram(
   options: TraceOptions,
   context: ProbeContext,
   argument: number,
+  fate: Fate = "lives",
 ): ProgramSpec {
   return {
     name: `multi_skb_${argument}`,
@@ -117,6 +137,8 @@ export function kprobeMultiProgram(
     expectedAttachType: BPF_TRACE_KPROBE_MULTI,
     license: "Dual BSD/GPL",
     code: trace(options, {
+      fate,
+      context,
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       identify: functionEntry(context),
       caller: storeCaller(context),
@@ -132,6 +154,7 @@ export function kprobeMultiPositionsProgram(options: TraceOptions, context: Prob
     expectedAttachType: BPF_TRACE_KPROBE_MULTI,
     license: "Dual BSD/GPL",
     code: trace(options, {
+      context,
       prologue: [
         mov(r6, r1), // r6 = context, kept over the calls
         call("bpf_get_func_ip"),
@@ -153,6 +176,8 @@ export interface TracepointHook {
   readonly reason?: number;
   /** the code address that freed the packet */
   readonly location?: number;
+  /** whether the packet survives it */
+  readonly fate?: Fate;
 }
 
 export function tracepointProgram(options: TraceOptions, hook: TracepointHook): ProgramSpec {
@@ -166,6 +191,7 @@ export function tracepointProgram(options: TraceOptions, hook: TracepointHook): 
     type: BPF_PROG_TYPE_RAW_TRACEPOINT,
     license: "Dual BSD/GPL",
     code: trace(options, {
+      fate: hook.fate ?? "lives",
       prologue: ldx(r6, at(r1, hook.skb * 8, u64)),
       identify: [
         st(at(r8, event.address), hook.index),
@@ -184,12 +210,15 @@ function argumentOffset(context: ProbeContext, argument: number): number {
 
 /** What differs between hooks. */
 interface Hook extends HookStores {
+  readonly fate?: Fate;
+  /** absent: it has no registers, and stacks are not known */
+  readonly context?: ProbeContext;
   /** r6 = the sk_buff; the context is in r1; may lose r0-r5 but r1 */
   readonly prologue: Code;
 }
 
 /** record.address = r2's value, the arguments from the context in r1. */
-function storeArguments(context: ProbeContext, address: Register): Code {
+export function storeArguments(context: ProbeContext, address: Register): Code {
   const event = packetEvent.fields;
   return [
     stx(at(r8, event.address), address),
@@ -200,7 +229,7 @@ function storeArguments(context: ProbeContext, address: Register): Code {
   ];
 }
 
-function functionEntry(context: ProbeContext): Code {
+export function functionEntry(context: ProbeContext): Code {
   return [
     call("bpf_get_func_ip"), // r0 = the function's entry, ENDBR or not
     ldx(r1, at(fp, slot.context, u64)),
@@ -209,7 +238,7 @@ function functionEntry(context: ProbeContext): Code {
 }
 
 /** At a function's first instruction. A fault leaves 0. */
-function storeCaller({ returnAddress }: ProbeContext): (field: Field) => Code {
+export function storeCaller({ returnAddress }: ProbeContext): (field: Field) => Code {
   return (field) =>
     returnAddress.in === "register"
       ? [ldx(r2, at(r1, returnAddress.register, u64)), stx(at(r8, field), r2)]
@@ -222,21 +251,42 @@ function storeCaller({ returnAddress }: ProbeContext): (field: Field) => Code {
 }
 
 /** The whole program around a hook's parts. */
-function trace(options: TraceOptions, { prologue, ...stores }: Hook): Code {
-  const miss = label("miss"), unreadable = label("unreadable");
+function trace(options: TraceOptions, { fate = "lives", context, prologue, ...stores }: Hook): Code {
+  const { tracking, maps } = options, stacks = tracking?.stacks === true ? context : undefined;
+  const miss = label("miss"), unreadable = label("unreadable"), matched = label("matched");
+  const shown = label("shown");
   const view = skbView(options, miss), { skb, load } = view;
+  if (fate === "ends unseen") {
+    return [
+      stacks === undefined ? [] : stx(at(fp, slot.context, u64), r1),
+      prologue,
+      jeq(r6, 0, miss),
+      stacks === undefined ? [] : [stx(at(fp, slot.skb, u64), r6), unlinkEnded(maps, stacks)],
+      tracking !== undefined && keepsSet(tracking) ? forgetSilently(maps, r6, slot.skb, miss) : [],
+      miss,
+      ret(0),
+    ];
+  }
   const code = withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
     jeq(r6, 0, miss),
     stx(at(fp, slot.skb, u64), r6),
+    stacks !== undefined && fate === "ends" ? unlinkEnded(maps, stacks) : [],
+    followed(options, fate, [skb.open, ja(matched)]),
+    stacks === undefined ? [] : beneathPacket(maps, stacks, [skb.open, ja(shown)]),
     skb.open,
 
     matchesMark(options, load, miss),
     matchesFilter(options, load, miss, unreadable),
+    matchesTunnel(options, load, miss, unreadable),
     matchesDevice(options, load, miss),
     matchesExpression(options, view, miss),
 
+    enrolled(options, fate),
+    matched,
+    stacks !== undefined && fate !== "ends" ? linkStack(maps, stacks, tracking?.ids === true) : [],
+    shown,
     collect(options, view, stores, miss),
     miss,
     ret(0),
@@ -244,4 +294,43 @@ function trace(options: TraceOptions, { prologue, ...stores }: Hook): Code {
     countUnreadable(options),
   ]);
   return withinReach(code);
+}
+
+/**
+ * Before the filter is asked: a packet of the set goes the way of `known`, if the set is what is shown. One whose memory
+ * is about to be freed leaves the set.
+ */
+function followed({ tracking, maps }: TraceOptions, fate: Fate, known: Code): Code {
+  const stranger = label("stranger"), ends = fate === "ends";
+  if (tracking !== undefined && fate === "begins" && keepsSet(tracking)) {
+    return [trackedCount(maps), jeq(r1, 0, stranger), forget(maps, slot.skb), stranger];
+  }
+  if (tracking === undefined || !(tracking.follow || (tracking.ids && ends))) return [];
+  return [
+    tracking.follow ? [] : st(at(fp, slot.stamp, u64), 0),
+    trackedCount(maps),
+    jeq(r1, 0, stranger),
+    lookUp(maps, slot.skb, slot.stamp, stranger),
+    ends ? forget(maps, slot.skb) : [],
+    tracking.follow ? known : [],
+    stranger,
+  ];
+}
+
+/** A packet that matched by itself gets a stamp, and a place in the set unless this is the last that is seen of it. */
+function enrolled({ tracking, maps }: TraceOptions, fate: Fate): Code {
+  if (tracking === undefined || !keepsSet(tracking)) return [];
+  const fresh = label("fresh"), done = label("enrolled");
+  if (fate === "ends") {
+    const known = [ldx(r1, at(fp, slot.stamp, u64)), jne(r1, 0, done)];
+    return [tracking.follow ? [] : known, newStamp(slot.stamp), done];
+  }
+  const known = [
+    trackedCount(maps),
+    jeq(r1, 0, fresh),
+    lookUp(maps, slot.skb, slot.stamp, fresh),
+    ja(done),
+    fresh,
+  ];
+  return [tracking.follow ? [] : known, newStamp(slot.stamp), remember(maps, slot.skb, slot.stamp), done];
 }

@@ -6,6 +6,7 @@ import {
   parseBoolean,
   parseExpression,
   parseExpressions,
+  parseFunctions,
   parseInterfaceName,
   parseMark,
   parseModules,
@@ -13,6 +14,7 @@ import {
   parsePath,
   parsePattern,
   parseRingSize,
+  parseTrackLimit,
   parseUnsigned,
 } from "./values.ts";
 
@@ -206,12 +208,55 @@ export const options = {
     section: "Filters",
     completion: "netns",
   }),
+  "filter-non-skb-funcs": list(parseFunctions, {
+    help: "probe these functions too, which have no packet, and show them beneath one that has",
+    detail:
+      "Whole names, comma separated; implies --filter-track-skb-by-stackid. A line shows the packet as it is at " +
+      "that moment.",
+    section: "Probes",
+  }),
   "filter-skb-expr": optional("string", parseExpression, {
     help: "show only packets for which this C expression is true: skb->dev->ifindex == 2 && skb->len > 500",
     detail: "An expression of C, without assignments and calls, over struct sk_buff as this kernel has it: " +
       "-> and . mean the same, = compares, an enumerator is known by its name. Members of a __be type are " +
       "numbers as people write them (skb->protocol == 0x0800). Where a pointer on the way is NULL the packet " +
       "does not match.",
+    section: "Filters",
+  }),
+  "filter-track-limit": {
+    type: "int",
+    default: 65536,
+    shownDefault: "65536",
+    help: "how many packets --filter-track-skb follows at a time",
+    detail:
+      "What finds no room is shown where it matches by itself, and counted in the closing line. Each packet takes " +
+      "about 100 bytes of the kernel's memory, at once.",
+    section: "Filters",
+    parse: parseTrackLimit,
+  } satisfies Option<number> as Option<number>,
+  "filter-track-skb": flag(false, {
+    help: "show a packet that matched once until its end, whatever it becomes, and its clones and copies",
+    detail:
+      "Address translation, decapsulation and new headers do not lose it; neither do copies for other " +
+      "receivers, fragments and segments. It ends where the kernel frees its memory.",
+    section: "Filters",
+  }),
+  "filter-track-skb-by-stackid": flag(false, {
+    help: "show what runs beneath a function that has a matching packet as part of its story",
+    detail:
+      "A packet that is freed and built anew within one call, as bridges and IPsec do, and the answer to one, are " +
+      "other packets to the kernel. They are shown while the function that had the first one is still running.",
+    section: "Filters",
+  }),
+  "filter-tunnel-pcap-l2": optional("string", parseExpression, {
+    help: "of packets in a tunnel show only those whose inner Ethernet frame matches this pcap filter",
+    detail:
+      "VXLAN, Geneve and whatever else notes in the packet where its inner headers are. Packets in no tunnel pass; " +
+      "the filter beside the options still applies, to the outermost headers.",
+    section: "Filters",
+  }),
+  "filter-tunnel-pcap-l3": optional("string", parseExpression, {
+    help: "of packets in a tunnel show only those whose inner IP packet matches this pcap filter",
     section: "Filters",
   }),
   "help": flag(false, {
@@ -296,6 +341,10 @@ export const options = {
   }),
   "output-netns-names": flag(false, {
     help: "print the name of the network namespace, as ip netns or Docker gave it",
+    section: "Output",
+  }),
+  "output-packet-id": flag(false, {
+    help: "print a number for each packet, which its clones, copies, fragments and segments share",
     section: "Output",
   }),
   "output-skb": flag(false, {

@@ -142,7 +142,7 @@ function indented(label: string, text: string): string[] {
  */
 export function ledgerText(ledger: Ledger): string {
   const { probes, attached, found, refused, matched, shown, beyondLimit, lost, unreadable, missed } = ledger;
-  const { summedUp = 0, summaryOnly, forgotten } = ledger;
+  const { summedUp = 0, summaryOnly, forgotten, untracked } = ledger;
   const untried = found - attached - refused;
   const lines: [label: string, number: number | bigint, thing: string, explanation: string][] = [
     [
@@ -152,6 +152,12 @@ export function ledgerText(ledger: Ledger): string {
       `; a larger --ring-size rides out bursts${summedUp === 0 ? "" : ". The summary knows nothing of them"}`,
     ],
     ["unread", unreadable, "time", " the filter could not read the packet and showed nothing"],
+    [
+      "untracked",
+      untracked,
+      "time",
+      " a packet was not followed, because too many were (--filter-track-limit)",
+    ],
     ["missed", missed, "hit", " not looked at, in probes that interrupted probes"],
     ["forgotten", forgotten, "packet", " whose end is not in the summary: too many were on their way"],
     ["refused", refused, probes, ", where this kernel allows no probe"],

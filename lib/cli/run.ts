@@ -21,7 +21,7 @@ import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
 import { isatty, writeAll } from "../sys/fd.ts";
 import { releaseMemory } from "../sys/memory.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
-import { compileFor, compilePacketFilter } from "../trace/filter.ts";
+import { compileFor, compilePacketFilter, compileTunnelFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
 import { Outcomes } from "../verdict/outcomes.ts";
@@ -107,12 +107,15 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
     silent: options.summary === "only",
     bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
   }, { names: namesOf, interfaces, netnsNames });
-  const outcomes = summing ? new Outcomes(namesOf, interfaces) : undefined;
+  const outcomes = summing
+    ? new Outcomes(namesOf, interfaces, { packetless: options.filterNonSkbFuncs })
+    : undefined;
   if (outcomes !== undefined) outcomes.from = Infinity;
   const reading = new Reading(session, printer, outcomes, output.writer, options.outputLimitLines, stop);
 
   releaseMemory();
   log.info("Attaching probes", { via: backend.name });
+  for (const remark of session.followLineage()) log.warn(remark);
   await backend.attach({
     signal: stop.signal,
     onLive: () => reading.start(),
@@ -134,8 +137,9 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   log.info(`${reading.reason}, exiting program..`);
   backend.close();
   reading.finish();
-  const counted = session.counted();
+  const { tracked, ...counted } = session.counted();
   log.debug("Counted in the kernel", { ...counted });
+  if (wanted.follow || wanted.ids) log.debug("Still followed", { packets: tracked });
   const ledger: Ledger = {
     ...counted,
     probes: backend.name === "tracepoint" ? "tracepoint" : "function",
@@ -323,6 +327,8 @@ function names(session: Session, now = false): Names {
 async function sessionOptions(options: Options, filter: string): Promise<SessionOptions> {
   const { netns, ifindex } = findTarget(options), summing = options.summary !== "";
   const lines = options.summary !== "only"; // else what only lines show need not be collected
+  const { filterTunnelPcapL2: l2, filterTunnelPcapL3: l3 } = options;
+  const tunnel = await compileTunnelFilter({ l2, l3 }, resolvedNames);
   return {
     functionPattern: options.filterFunc,
     modules: options.allKmods ? "all" : options.kmods,
@@ -333,15 +339,21 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     caller: lines && options.outputCaller,
     stack: lines && options.outputStack,
     controlBlock: lines && options.outputSkbCb,
-    tunnel: lines && options.outputTunnel,
+    tunnelTuple: lines && options.outputTunnel,
     values: options.outputSkbMetadata,
     dumps: [
       ...(lines && options.outputSkb ? ["skb" as const] : []),
       ...(lines && options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
     ],
+    follow: options.filterTrackSkb,
+    ids: lines && options.outputPacketId,
+    stacks: options.filterTrackSkbByStackid || options.filterNonSkbFuncs.length > 0,
+    packetlessFunctions: options.filterNonSkbFuncs,
+    trackedPackets: options.filterTrackLimit,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
     ...(filter === "" ? {} : { filter: compilePacketFilter(filter, await resolvedNames(filter)) }),
+    ...(tunnel === undefined ? {} : { tunnel }),
     ...(options.filterMark.mask === 0
       ? {}
       : { mark: { value: options.filterMark.mark, mask: options.filterMark.mask } }),

@@ -130,6 +130,13 @@ export function parseRingSize(text: string): number {
   return Math.max(SMALLEST_PAGE, 2 ** Math.ceil(Math.log2(wanted)));
 }
 
+/** Packets to follow at a time: a map of the kernel's that is filled in advance, 2^22 of them with 400 MB. */
+export function parseTrackLimit(text: string): number {
+  const packets = Number(parseUnsigned(text, 32));
+  if (packets < 1 || packets > 2 ** 22) throw new RangeError("want a number from 1 to 4194304");
+  return packets;
+}
+
 /** An interface name or alternative name, as the kernel accepts it (dev_valid_name in net/core/dev.c). */
 export function parseInterfaceName(text: string): string | undefined {
   if (text === "") return undefined;
@@ -138,6 +145,15 @@ export function parseInterfaceName(text: string): string | undefined {
     throw new RangeError("no interface can have this name");
   }
   return text;
+}
+
+/** Names of kernel functions. */
+export function parseFunctions(text: string): string[] {
+  const names = parseList(text);
+  for (const name of names) {
+    if (!/^[\w.]+$/.test(name)) throw new RangeError(`no function can have the name "${name}"`);
+  }
+  return names;
 }
 
 /** Names of kernel modules. */

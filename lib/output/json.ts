@@ -14,6 +14,7 @@ import { type Cell, cell, putAddress, putCell, putDecimal, putText, SLACK } from
 import { type CellFormat, codeText, EventCells, NOTHING, offsetOf } from "./cells.ts";
 import { EventClock } from "./clock.ts";
 import type { Ledger } from "./ledger.ts";
+import { type PacketNumbers, packetNumbers } from "./packet_numbers.ts";
 import {
   type EventPrinter,
   type InterfaceNames,
@@ -37,7 +38,8 @@ const { cpu: CPU, protocol: PROTOCOL, headerBytes: HEADER_LENGTH, headers: HEADE
 const HEADER_ROOM = packetEvent.fields.headers.type.size;
 
 const OPENING = (type: string) => cell(`{"schema":${JSON_SCHEMA_VERSION},"type":"${type}","skb":"`);
-const AFTER_SKB = cell('","cpu":');
+const AFTER_SKB = cell('","cpu":'), PACKET_KEY = cell('","packet":'), CPU_KEY = cell(',"cpu":');
+const UNKNOWN = cell("null");
 const TIME = cell(',"time":'), QUOTE = cell('"');
 const MARK_KEY = cell(',"mark":'), PROTO_KEY = cell(',"proto":'), MTU_KEY = cell(',"mtu":');
 const LEN_KEY = cell(',"len":');
@@ -62,6 +64,7 @@ export class JsonPrinter implements EventPrinter {
   readonly #opening: Cell;
   readonly #cells: EventCells;
   readonly #clock: EventClock;
+  readonly #packets: PacketNumbers | undefined;
   readonly #tuple = new Tuple();
   readonly #additions: Additions;
 
@@ -75,6 +78,7 @@ export class JsonPrinter implements EventPrinter {
     const { tracepoints, bootOffsetNs } = options;
     this.#sink = sink;
     this.#options = options;
+    this.#packets = packetNumbers(options.record);
     this.#opening = OPENING(tracepoints ? "tracepoint" : "kprobe");
     this.#cells = new EventCells(jsonCells, { names, interfaces, netnsNames, tracepoints });
     this.#clock = new EventClock(bootOffsetNs);
@@ -91,7 +95,7 @@ export class JsonPrinter implements EventPrinter {
   end(ledger: Ledger): void {
     const { probes, found, attached, refused, matched, shown, beyondLimit, lost, unreadable, missed } =
       ledger;
-    const { summedUp, forgotten } = ledger;
+    const { summedUp, forgotten, untracked } = ledger;
     putLine(
       this.#sink,
       jsonObject("end", {
@@ -105,6 +109,7 @@ export class JsonPrinter implements EventPrinter {
         lost: Number(lost),
         unreadable: Number(unreadable),
         missed: Number(missed),
+        untracked: Number(untracked),
         ...(summedUp === undefined ? {} : { summed_up: summedUp, forgotten }),
       }),
     );
@@ -131,7 +136,12 @@ export class JsonPrinter implements EventPrinter {
     const skbLow = view.getInt32(offset + SKB, true), skbHigh = view.getInt32(offset + SKB + 4, true);
     to = putCell(out, to, this.#opening);
     to = putAddress(out, to, skbHigh, skbLow);
-    to = putCell(out, to, AFTER_SKB);
+    if (this.#packets !== undefined) {
+      const packet = this.#packets.read(view, offset);
+      to = putCell(out, to, PACKET_KEY);
+      to = packet === 0 ? putCell(out, to, UNKNOWN) : putDecimal(out, to, packet);
+      to = putCell(out, to, CPU_KEY);
+    } else to = putCell(out, to, AFTER_SKB);
     to = putDecimal(out, to, view.getUint32(offset + CPU, true));
     to = putCell(out, to, process);
     to = putCell(out, to, func);

@@ -23,11 +23,14 @@ export interface Ledger {
   readonly lost: bigint;
   /** packets that the filter could not read, once per function */
   readonly unreadable: bigint;
+  /** how often a packet found too many others being followed */
+  readonly untracked: bigint;
   /** hits for which no program ran */
   readonly missed: bigint;
 }
 
 /** Whether nothing escaped that was asked for. A limit on lines was asked for, so it takes nothing away. */
-export function isWhole({ refused, lost, unreadable, missed, forgotten }: Ledger): boolean {
-  return refused === 0 && forgotten === 0 && lost === 0n && unreadable === 0n && missed === 0n;
+export function isWhole({ refused, lost, unreadable, missed, forgotten, untracked }: Ledger): boolean {
+  return refused === 0 && forgotten === 0 && lost === 0n && unreadable === 0n && missed === 0n &&
+    untracked === 0n;
 }

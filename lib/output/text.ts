@@ -31,10 +31,16 @@ import {
   noNetnsNames,
   type PrintOptions,
 } from "./printer.ts";
+import { type PacketNumbers, packetNumbers } from "./packet_numbers.ts";
 import { decodeTuple, putTuple, Tuple, TUPLE_BYTES } from "./tuple.ts";
 import { type LineSink, putLine } from "./writer.ts";
 
-const SKB_WIDTH = 18, CPU_WIDTH = 3, PROCESS_WIDTH = 16, TIME_WIDTH = 23, TIMESTAMP_WIDTH = 16;
+const SKB_WIDTH = 18,
+  PACKET_WIDTH = 6,
+  CPU_WIDTH = 3,
+  PROCESS_WIDTH = 16,
+  TIME_WIDTH = 23,
+  TIMESTAMP_WIDTH = 16;
 const NETNS_WIDTH = 10, MARK_WIDTH = 8, IFACE_WIDTH = 16, MTU_WIDTH = 5, LEN_WIDTH = 5, CB_WIDTH = 56;
 
 /** All columns but netns name, tuple and those behind it, at their widest (a timestamp of 20 digits). */
@@ -54,6 +60,7 @@ export class TextPrinter implements EventPrinter {
   readonly #options: PrintOptions;
   readonly #cells: EventCells;
   readonly #clock: EventClock;
+  readonly #packets: PacketNumbers | undefined;
   readonly #tuple = new Tuple();
   readonly #additions: Additions;
   #longestTuple = 0;
@@ -69,6 +76,7 @@ export class TextPrinter implements EventPrinter {
     const { tracepoints, netnsNamesMaxLength, bootOffsetNs } = options;
     this.#sink = sink;
     this.#options = options;
+    this.#packets = packetNumbers(options.record);
     this.#cells = new EventCells(textCells(netnsNamesMaxLength), {
       names,
       interfaces,
@@ -82,9 +90,10 @@ export class TextPrinter implements EventPrinter {
   /** The line of column names. */
   header(): void {
     const { timestamp, outputMeta, outputTuple, outputNetnsNames, netnsNamesMaxLength } = this.#options;
+    const packet = this.#packets !== undefined ? `${"PACKET".padEnd(PACKET_WIDTH)} ` : "";
     const columns = [
       timestamp === "absolute" ? `${"TIME".padEnd(TIME_WIDTH)} ` : "",
-      `${"SKB".padEnd(SKB_WIDTH)} ${"CPU".padEnd(CPU_WIDTH)} ${"PROCESS".padEnd(PROCESS_WIDTH)}`,
+      `${"SKB".padEnd(SKB_WIDTH)} ${packet}${"CPU".padEnd(CPU_WIDTH)} ${"PROCESS".padEnd(PROCESS_WIDTH)}`,
       timestamp === "none" ? "" : ` ${"TIMESTAMP".padEnd(TIMESTAMP_WIDTH)}`,
       outputMeta
         ? ` ${"NETNS".padEnd(NETNS_WIDTH)} ${"MARK/x".padEnd(MARK_WIDTH)} ${centre("IFACE", IFACE_WIDTH)}` +
@@ -142,6 +151,11 @@ export class TextPrinter implements EventPrinter {
     let end = to + SKB_WIDTH;
     to = putSpaces(out, putAddress(out, to, skbHigh, skbLow), end);
     to = putSpace(out, to);
+    if (this.#packets !== undefined) {
+      end = to + PACKET_WIDTH;
+      to = putSpaces(out, putDecimal(out, to, this.#packets.read(view, offset)), end);
+      to = putSpace(out, to);
+    }
     end = to + CPU_WIDTH;
     to = putSpaces(out, putDecimal(out, to, view.getUint32(offset + CPU, true)), end);
     to = putSpace(out, to);

@@ -195,10 +195,15 @@ function fitRegisters(btf: Btf, proto: number, count: number): boolean {
  * The functions to trace.
  *
  * @param pattern --filter-func: a regular expression for whole names (pattern.ts); "" for all
+ * @param makers whether a function that makes a packet may be among them; by default only when it is named
  * @throws {UsageError} the pattern is no expression, or a plain name that cannot be traced: says why
  * @throws {UnsupportedError} the addresses are hidden
  */
-export function selectFunctions(sources: FunctionSources, pattern: string = ""): Selection {
+export function selectFunctions(
+  sources: FunctionSources,
+  pattern: string = "",
+  { makers = isExactName(pattern) }: { readonly makers?: boolean } = {},
+): Selection {
   const matches = wholeName(pattern), all = pattern === "";
   const { ftrace } = sources;
   const plan: Plan = ftrace === undefined
@@ -208,7 +213,7 @@ export function selectFunctions(sources: FunctionSources, pattern: string = ""):
     : "ftrace names and kallsyms";
   const candidates = [sources.kernel, ...sources.modules].flatMap(skbFunctions);
   const wanted = candidates.filter(({ name }) =>
-    (all || matches.test(name)) && (!constructors.has(name) || isExactName(pattern))
+    (all || matches.test(name)) && (makers || !constructors.has(name))
   );
   const functions: TracedFunction[] = [], taken = new Set<number>();
   const skipped = { untraceable: 0, ambiguous: 0, displaced: 0, unknownAddress: 0 };

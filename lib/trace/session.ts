@@ -2,18 +2,14 @@
  * One run of the tracer, from options to a stream of records: the kernel's types, the programs, the probes,
  * the ring buffer, the counters. It prints nothing and knows no command line.
  */
-import {
-  type Additions,
-  packetEvent,
-  type RecordLayout,
-  recordLayout,
-  traceCounters,
-} from "../../bpf-programs/events.ts";
+import { type Additions, packetEvent, type RecordLayout, traceCounters } from "../../bpf-programs/events.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
-import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
+import { type PacketFilter, recordOf, type TraceOptions } from "../../bpf-programs/frame.ts";
 import type { TracepointHook } from "../../bpf-programs/trace.ts";
+import { keepsSet } from "../../bpf-programs/tracking.ts";
+import type { TunnelFilter } from "../../bpf-programs/tunnel.ts";
 import { compileDump, type Dump } from "../btf/dump.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
@@ -34,9 +30,11 @@ import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
-import { BackendWithEnds, END_TRACEPOINTS } from "./backends/with_ends.ts";
+import { BackendWithEnds } from "./backends/with_ends.ts";
+import { findExtras, noExtras } from "./extras.ts";
 import { GappedRing } from "./gapped_ring.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
+import { attachLineage, endingTracepoints, type Lineage } from "./lineage.ts";
 import { wholeName } from "./pattern.ts";
 import { packetTracepoints } from "./tracepoints.ts";
 
@@ -52,6 +50,7 @@ export interface SessionOptions {
   /** bytes, a power of two */
   readonly ringBytes: number;
   readonly filter?: PacketFilter;
+  readonly tunnel?: TunnelFilter;
   readonly mark?: { readonly value: number; readonly mask: number };
   readonly netns?: number;
   readonly ifindex?: number;
@@ -61,6 +60,16 @@ export interface SessionOptions {
   readonly tuple: boolean;
   /** also probe where the kernel lets go of packets, whatever `functionPattern` says: see `isAside` */
   readonly ends?: boolean;
+  /** shows a packet that matched wherever it goes, and its children */
+  readonly follow?: boolean;
+  /** records say which packet they are about */
+  readonly ids?: boolean;
+  /** shows what runs beneath a function that has a packet as that packet's */
+  readonly stacks?: boolean;
+  /** functions without a packet to show in this way */
+  readonly packetlessFunctions?: readonly string[];
+  /** how many packets can be followed at a time */
+  readonly trackedPackets?: number;
   /** who called the function; tracepoints cannot tell */
   readonly caller?: boolean;
   /** the kernel's stack */
@@ -68,7 +77,7 @@ export interface SessionOptions {
   /** sk_buff.cb, as programs see it */
   readonly controlBlock?: boolean;
   /** addresses and ports of the packet inside a tunnel's */
-  readonly tunnel?: boolean;
+  readonly tunnelTuple?: boolean;
   /** structs to copy whole */
   readonly dumps?: readonly DumpName[];
   /** numbers to read, C about `skb` */
@@ -105,6 +114,10 @@ export interface Counted {
   readonly unreadable: bigint;
   /** hits during which another probe of ours was at work on the same CPU */
   readonly missed: bigint;
+  /** how often a packet could not be followed because too many were */
+  readonly untracked: bigint;
+  /** packets that are being followed now */
+  readonly tracked: bigint;
 }
 
 /** Told where each record lies; the memory is valid until it returns. */
@@ -124,27 +137,43 @@ export class Session implements Disposable {
   readonly #view: DataView;
   readonly #trace: TraceOptions;
   readonly #gaps: GappedRing;
-
   readonly #asides: ReadonlySet<number>;
+  readonly #load: Load;
+  readonly #warnings: readonly string[];
+  #lineage: Lineage | undefined;
 
   constructor(
     types: BtfTypes,
     maps: Maps,
     trace: TraceOptions,
-    contents: RecordContents,
-    { backend, remarks }: Chosen,
-    asides: readonly TracepointHook[],
+    load: Load,
+    { backend, remarks, contents, warnings, asides }: Opened,
   ) {
+    this.#load = load;
+    this.#warnings = warnings;
     this.types = types;
     this.contents = contents;
     this.remarks = remarks;
     this.#maps = maps;
     this.#trace = trace;
+    this.#load = load;
     this.#ring = RingBuffer.open(maps.get(trace.maps.events));
     this.#view = new DataView(this.#ring.bytes.buffer, this.#ring.bytes.byteOffset);
     this.#asides = new Set(asides.map(({ index }) => index));
     this.#gaps = new GappedRing(this.#ring, () => this.#counter("lost"));
     this.backend = backend;
+  }
+
+  /**
+   * Attaches what tells a packet's children and strangers apart, if packets are followed; returns what is not to be
+   * had on this kernel.
+   */
+  followLineage(): readonly string[] {
+    const { tracking } = this.#trace;
+    if (tracking === undefined || !keepsSet(tracking)) return [];
+    const context = probeContext(process.arch);
+    this.#lineage = attachLineage(this.#trace, this.types, context, this.#load);
+    return [...this.#warnings, ...this.#lineage.remarks];
   }
 
   /** Hands over committed records, at most `limit`, and where some are missing; returns how many there were. */
@@ -169,7 +198,8 @@ export class Session implements Disposable {
       matched: this.#counter("matched"),
       lost: this.#counter("lost"),
       unreadable: this.#counter("unreadable"),
-      missed: this.backend.missed(),
+      missed: this.backend.missed() + (this.#lineage?.missed() ?? 0n),
+      ...this.#following(),
     };
   }
 
@@ -178,8 +208,16 @@ export class Session implements Disposable {
     return counters[traceCounters.fields[name].offset / 8] ?? 0n;
   }
 
+  #following(): Pick<Counted, "tracked" | "untracked"> {
+    const { maps, tracking } = this.#trace;
+    if (tracking === undefined) return { tracked: 0n, untracked: 0n };
+    const [tracked = 0n, untracked = 0n] = readCounters(this.#maps.get(maps.tracking));
+    return { tracked, untracked };
+  }
+
   [Symbol.dispose](): void {
     this.backend[Symbol.dispose]();
+    this.#lineage?.[Symbol.dispose]();
     this.#ring[Symbol.dispose]();
     this.#maps[Symbol.dispose]();
   }
@@ -212,7 +250,8 @@ export async function openSession(
   options: SessionOptions,
   { btf, ftrace }: KernelSources = readKernel(options),
 ): Promise<Session> {
-  const { filter, mark, netns, ifindex, meta, tuple } = options;
+  const { filter, tunnel, mark, netns, ifindex, meta, tuple } = options;
+  const { follow = false, ids = false, stacks = false, packetlessFunctions: packetless = [] } = options;
   const expression = options.expression === undefined
     ? undefined
     : compileFilter(options.expression, btf, skb);
@@ -220,23 +259,28 @@ export async function openSession(
   const { values: sources = [] } = options;
   const values = sources.map((source) => compileValue(source, btf, skb));
   const additions = { ...additionsOf(options, types), values };
-  const memory = filter === undefined ? undefined : readMemoryMap(types.sizeOf("page"));
+  const memory = filter === undefined && tunnel === undefined
+    ? undefined
+    : readMemoryMap(types.sizeOf("page"));
   const trace: TraceOptions = {
     kernel: types,
     access: directAccess(types) ?? bulkAccess(),
-    maps: traceMaps(options.ringBytes),
+    maps: traceMaps(options.ringBytes, options.trackedPackets),
     meta,
     tuple,
     additions,
+    ...(follow || ids || stacks ? { tracking: { follow, ids, stacks } } : {}),
     ...(filter === undefined ? {} : { filter }),
+    ...(tunnel === undefined ? {} : { tunnel }),
     ...(mark === undefined ? {} : { mark }),
     ...(netns === undefined ? {} : { netns }),
     ...(ifindex === undefined ? {} : { ifindex }),
     ...(expression === undefined ? {} : { expression }),
     ...(memory === undefined ? {} : { memory }),
   };
+  if (stacks) requireStacks(options.backend);
   const load: Load = (spec) => loadProgram(spec, { maps });
-  const context = probeContext(process.arch);
+  const context = probeContext(process.arch), warnings: string[] = [];
   const select = async () => {
     const sources = readFunctionSources({
       kernel: btf,
@@ -253,8 +297,14 @@ export async function openSession(
       releaseMemory();
       return table;
     };
-    const selection = selectFunctions({ ...sources, symbols, ftrace: await ftrace }, options.functionPattern);
-    if (selection.functions.length > 0) return selection;
+    const all = { ...sources, symbols, ftrace: await ftrace };
+    const selection = selectFunctions(all, options.functionPattern);
+    if (selection.functions.length > 0) {
+      if (trace.tracking === undefined) return { selection, extras: noExtras };
+      const extras = findExtras(all, selection, { stacks, packetless });
+      if (extras.endsShown.length + extras.endsUnseen.length === 0) warnings.push(ENDLESS);
+      return { selection, extras };
+    }
     if (options.functionPattern === "") {
       throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
         hint: "ftrace lists none: is tracefs mounted on /sys/kernel/tracing?",
@@ -265,15 +315,19 @@ export async function openSession(
       "--filter-func",
     );
   };
-  let hooks: readonly TracepointHook[] = [];
+  let asides: readonly TracepointHook[] = options.ends === true
+    ? packetTracepoints(btf).filter(({ name }) => endingTracepoints.includes(name))
+    : [];
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
       requireKprobeMulti(types);
-      return new KprobeMultiBackend(await select(), trace, context, load, maps);
+      const { selection, extras } = await select();
+      return new KprobeMultiBackend(selection, trace, context, load, maps, extras);
     },
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
-      return new ClassicKprobeBackend(kprobes, await select(), trace, context, load, maps);
+      const { selection, extras } = await select();
+      return new ClassicKprobeBackend(kprobes, selection, trace, context, load, maps, extras);
     },
     // deno-lint-ignore require-await
     async tracepoint() {
@@ -283,9 +337,27 @@ export async function openSession(
           hint: "leave out --output-caller, or take --output-stack, which shows callers too",
         });
       }
+      if (stacks) requireStacks("tracepoint");
       const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
-      hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
-      if (hooks.length > 0) return new TracepointBackend(hooks, trace, load);
+      const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
+      if (hooks.length > 0) {
+        asides = asides.filter(({ index }) => !hooks.some((hook) => hook.index === index));
+        if (trace.tracking === undefined) return new TracepointBackend(hooks, trace, load);
+        const ends = all.filter(({ name }) => endingTracepoints.includes(name));
+        const lives = hooks.filter((hook) => !ends.includes(hook));
+        const shown = ends.filter((hook) => hooks.includes(hook));
+        const unseen = ends.filter((hook) => !shown.includes(hook) && !asides.includes(hook));
+        asides = asides.map((hook) => ({ ...hook, fate: "ends" }));
+        return new TracepointBackend(
+          [
+            ...unseen.map((hook) => ({ ...hook, fate: "ends unseen" as const })),
+            ...shown.map((hook) => ({ ...hook, fate: "ends" as const })),
+            ...lives,
+          ],
+          trace,
+          load,
+        );
+      }
       throw new UsageError(
         `Cannot find a tracepoint for "${options.functionPattern}": there are ${
           all.map(({ name }) => name).join(", ")
@@ -296,21 +368,16 @@ export async function openSession(
   };
   try {
     const contents = {
-      record: recordLayout(additions),
+      record: recordOf(trace),
       dumps: dumpsOf(options, types),
       values: values.map((value, i) => recordValue(sources[i]!, value, btf)),
     };
     const chosen = await choose(options.backend, create);
-    const asides = options.ends !== true
-      ? []
-      : packetTracepoints(btf).filter(({ name, index }) =>
-        END_TRACEPOINTS.includes(name) && !hooks.some((hook) => hook.index === index)
-      );
     // They are not printed, so they carry nothing for that.
     const backend = asides.length === 0
       ? chosen.backend
       : new BackendWithEnds(chosen.backend, new TracepointBackend(asides, { ...trace, additions: {} }, load));
-    return new Session(types, maps, trace, contents, { ...chosen, backend }, asides);
+    return new Session(types, maps, trace, load, { ...chosen, backend, contents, warnings, asides });
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;
@@ -318,11 +385,18 @@ export async function openSession(
 }
 
 function additionsOf(
-  { caller = false, stack = false, controlBlock = false, tunnel = false, dumps = [] }: SessionOptions,
+  { caller = false, stack = false, controlBlock = false, tunnelTuple = false, dumps = [] }: SessionOptions,
   types: BtfTypes,
 ): Additions {
   const size = (name: DumpName) => dumps.includes(name) ? types.sizeOf(structs[name]) : 0;
-  return { caller, stack, controlBlock, tunnel, skbBytes: size("skb"), sharedInfoBytes: size("sharedInfo") };
+  return {
+    caller,
+    stack,
+    controlBlock,
+    tunnel: tunnelTuple,
+    skbBytes: size("skb"),
+    sharedInfoBytes: size("sharedInfo"),
+  };
 }
 
 function dumpsOf({ dumps = [] }: SessionOptions, types: BtfTypes): RecordContents["dumps"] {
@@ -341,14 +415,42 @@ function recordValue(source: string, { label, tree: { type } }: Value, btf: Btf)
   };
 }
 
+/** @throws {UnsupportedError} stacks cannot be told apart with this backend, or on this architecture */
+function requireStacks(backend: BackendName | undefined): void {
+  if (backend === "tracepoint") {
+    throw new UnsupportedError(
+      "Cannot follow packets by their stacks: tracepoints do not tell where the stack is",
+      {
+        hint: "--backend kprobe-multi and --backend kprobe do",
+      },
+    );
+  }
+  if (process.arch !== "x64") {
+    throw new UnsupportedError("Cannot follow packets by their stacks: that is for x86-64 only");
+  }
+}
+
 function moduleTypes(kernel: Btf, modules: SessionOptions["modules"]): Btf[] {
   const names = modules === "all" ? modulesWithBtf() : modules;
   return names.map((name) => loadModuleBtf(name, kernel));
 }
 
+/** What a kernel that hides its `endingFunctions` means for tracking. */
+const ENDLESS =
+  "Packets are followed until their addresses are used again: no function that frees them can be traced";
+
 interface Chosen {
   readonly backend: ProbeBackend;
   readonly remarks: readonly string[];
+}
+
+/** What a session is made of. */
+interface Opened extends Chosen {
+  readonly contents: RecordContents;
+  /** tracepoints that tell of ends and were not asked for */
+  readonly asides: readonly TracepointHook[];
+  /** what cannot be told of packets that are followed */
+  readonly warnings: readonly string[];
 }
 
 /** The order in which backends are tried. */

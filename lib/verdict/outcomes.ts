@@ -60,6 +60,8 @@ const nothing = {
 
 export interface OutcomeOptions extends LivesOptions {
   readonly rows?: number;
+  /** functions without a packet: that one ran beneath a packet's function says nothing of where the packet is */
+  readonly packetless?: readonly string[];
 }
 
 export class Outcomes {
@@ -78,11 +80,11 @@ export class Outcomes {
   constructor(
     names: Names,
     interfaces: InterfaceNames,
-    { rows = DEFAULT_ROWS, ...lives }: OutcomeOptions = {},
+    { rows = DEFAULT_ROWS, packetless = [], ...lives }: OutcomeOptions = {},
   ) {
     this.#names = names;
     this.#interfaces = interfaces;
-    this.#stations = new Stations(names);
+    this.#stations = new Stations(names, packetless);
     this.#limit = rows;
     this.#lives = new Lives((life) => this.#count(life), lives);
   }
@@ -93,7 +95,8 @@ export class Outcomes {
       view.getUint32(offset + TIMESTAMP, true);
     if (now < this.from) return;
     this.seen++;
-    this.#lives.see(view, offset, this.#stations.at(view, offset), now);
+    const station = this.#stations.at(view, offset);
+    if (station.role !== "beneath") this.#lives.see(view, offset, station, now);
   }
 
   /** packets whose end is not known, because there were too many at a time */

@@ -13,6 +13,7 @@
  * `drop`     a reference is given up because something is wrong; `consume`: because all is done
  * `dropped`  the last reference is gone, said by a tracepoint; `consumed`: likewise
  * `freed`    the memory is given back, whyever
+ * `beneath`  a function without a packet, called by one that has it
  * `tail`     a part of giving it back, or of an inner change: the packet may live on
  */
 export type Role =
@@ -28,9 +29,10 @@ export type Role =
   | "dropped"
   | "consumed"
   | "freed"
+  | "beneath"
   | "tail";
 
-const functions: Readonly<Record<Exclude<Role, "station" | "dropped" | "consumed">, string>> = {
+const functions: Readonly<Record<Exclude<Role, "station" | "dropped" | "consumed" | "beneath">, string>> = {
   receive: "netif_rx __netif_rx netif_rx_ni netif_rx_internal netif_receive_skb netif_receive_skb_core " +
     "__netif_receive_skb napi_gro_receive gro_receive_skb napi_gro_frags",
   transmit: "dev_queue_xmit __dev_queue_xmit __dev_direct_xmit dev_direct_xmit",

@@ -18,10 +18,13 @@ const ADDRESS = offsetOf.address;
 
 export class Stations {
   readonly #names: Names;
+  readonly #packetless: ReadonlySet<string>;
   readonly #known = new Map<number, { readonly high: number; readonly station: Station }>();
 
-  constructor(names: Names) {
+  /** @param packetless names of functions without a packet */
+  constructor(names: Names, packetless: readonly string[]) {
     this.#names = names;
+    this.#packetless = new Set(packetless);
   }
 
   at(view: DataView, offset: number): Station {
@@ -40,7 +43,11 @@ export class Stations {
     const drop = Object.hasOwn(drops, name) ? drops[name] : undefined;
     return {
       name,
-      role: isTracepoint ? tracepointRole(name) : functionRole(name),
+      role: isTracepoint
+        ? tracepointRole(name)
+        : this.#packetless.has(name.replace(/ ?\[.*/, ""))
+        ? "beneath"
+        : functionRole(name),
       // A tracepoint of a kernel without drop reasons has no such argument.
       reason: drop === undefined || this.#names.dropReasons.size === 0 ? -1 : drop.reason,
       place: drop?.place ?? -1,

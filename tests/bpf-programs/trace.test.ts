@@ -9,6 +9,7 @@ import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import { MAX_VALUES, packetEvent, recordLayout } from "../../bpf-programs/events.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
+import type { TunnelFilter } from "../../bpf-programs/tunnel.ts";
 import * as programs from "../../bpf-programs/trace.ts";
 import { compileFilter, compileValue, skb } from "../../lib/expr/compile.ts";
 import { exprBtf } from "../fixtures/expr_types.ts";
@@ -79,6 +80,7 @@ const expression = compileFilter(
   exprBtf,
   skb,
 );
+const followed = { follow: true, ids: false }, numbered = { follow: false, ids: true };
 const values = ["skb->len", "skb->dev->mtu / skb->small", "skb->pkt_type"].map((source) =>
   compileValue(source, exprBtf, skb)
 );
@@ -115,6 +117,22 @@ test.each<[name: string, spec: ProgramSpec]>([
     "kprobe_arm64_caller",
     programs.kprobeProgram(options("none", { additions: { caller: true } }), probeContext("arm64"), 1),
   ],
+  [
+    "multi_void_cast_followed",
+    programs.kprobeMultiProgram(options("void", { filter, tracking: followed }), context, 1),
+  ],
+  [
+    "kprobe_bulk_numbered_end",
+    programs.kprobeProgram(options("none", { filter, tracking: numbered }), context, 1, "ends"),
+  ],
+  [
+    "kprobe_end_unseen",
+    programs.kprobeProgram(options("none", { filter, tracking: followed }), context, 1, "ends unseen"),
+  ],
+  [
+    "multi_struct_cast_tunnel",
+    programs.kprobeMultiProgram(options("struct", { tunnel: filter as TunnelFilter }), context, 1),
+  ],
   ["tracepoint", programs.tracepointProgram(options("void", { meta: true, tuple: true }), kfreeSkb)],
 ])("%s", (name, spec) => {
   expectGolden(`programs/${name}.txt`, listing(spec));
@@ -146,10 +164,35 @@ test("An option that is off leaves no code behind", () => {
       { additions: { sharedInfoBytes: 320 } },
       { additions: { tunnel: true } },
       { additions: { values: [values[0]!] } },
+      { tunnel: filter as TunnelFilter },
+      { tracking: followed },
+      { tracking: numbered },
     ]
   ) {
     expect(size(extra)).toBeGreaterThan(bare);
   }
+});
+
+test("While nothing is followed, a packet that does not match pays one load and one branch", () => {
+  const insns = (extra: Partial<TraceOptions>) =>
+    listing(programs.kprobeMultiProgram(options("void", { filter, ...extra }), context, 1)).trim().split("\n")
+      .map((line) => {
+        const [, slot, text] = /^(\d+): \(..\) (.*)$/.exec(line) ?? [];
+        return { slot: Number(slot), text: text ?? line };
+      });
+  const withoutDistance = ({ text }: { text: string }) => text.replace(/goto pc.*/, "goto");
+  const plain = insns({}), tracked = insns({ tracking: followed });
+  const gate = tracked.findIndex(({ text }) => text.includes("tracking"));
+  const [address, load, branch] = tracked.slice(gate).map(({ text }) => text);
+  expect([address, load]).toEqual(["r1 = map[tracking][0]+0", "r1 = *(u64 *)(r1 +0)"]);
+  const distance = Number(/^if r1 == 0x0 goto pc\+(\d+)$/.exec(branch ?? "")?.[1]);
+  const target = tracked[gate + 2]!.slot + 1 + distance;
+  const decision = tracked.slice(tracked.findIndex(({ slot }) => slot === target));
+  // to the end of the filter it is the same program, but for how far it jumps
+  const common = plain.findIndex(({ text }) => text.includes("map[counters]")) - gate - 4;
+  expect(common).toBeGreaterThan(100);
+  expect([...tracked.slice(0, gate), ...decision.slice(0, common)].map(withoutDistance))
+    .toEqual([...plain.slice(0, gate), ...plain.slice(gate, gate + common)].map(withoutDistance));
 });
 
 test("Members of the sk_buff that do not fit the copy are read on their own", () => {

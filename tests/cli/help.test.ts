@@ -8,7 +8,7 @@ test("the help text", () => {
 
 test("descriptions start in pwru's column", () => {
   for (const line of helpText().split("\n").slice(3, -1)) {
-    expect(line.slice(0, 39)).toMatch(/^(?: {6}| {2}-[dh], )--[a-z-]+( \S+)? {3,}$/);
+    expect(line.slice(0, 39)).toMatch(/^(?: {6}| {2}-[dh], )--[a-z0-9-]+( \S+)? {3,}$/);
     expect(line[39]).not.toBe(" ");
   }
 });

@@ -41,6 +41,15 @@ describe("values", () => {
     [["--filter-netns", "blue"], "filterNetns", { kind: "path", path: "/run/netns/blue" }],
     [["--filter-netns", "inode:4026531840"], "filterNetns", { kind: "inode", inode: 4026531840 }],
     [["--filter-netns="], "filterNetns", undefined],
+    [["--filter-track-limit", "1000"], "filterTrackLimit", 1000],
+    [["--filter-track-skb"], "filterTrackSkb", true],
+    [["--filter-non-skb-funcs", "fib_table_lookup,nf_nat_setup_info"], "filterNonSkbFuncs", [
+      "fib_table_lookup",
+      "nf_nat_setup_info",
+    ]],
+    [["--filter-track-skb-by-stackid"], "filterTrackSkbByStackid", true],
+    [["--filter-tunnel-pcap-l2", "ether host 2:0:0:0:0:1"], "filterTunnelPcapL2", "ether host 2:0:0:0:0:1"],
+    [["--filter-tunnel-pcap-l3="], "filterTunnelPcapL3", undefined],
     [["--help"], "help", true],
     [["-h"], "help", true],
     [["--kernel-btf", "/tmp/vmlinux"], "kernelBtf", "/tmp/vmlinux"],
@@ -66,6 +75,7 @@ describe("values", () => {
     [["--output-limit-lines", "18446744073709551615"], "outputLimitLines", Number.MAX_SAFE_INTEGER],
     [["--output-meta=false"], "outputMeta", false],
     [["--output-netns-names"], "outputNetnsNames", true],
+    [["--output-packet-id"], "outputPacketId", true],
     [["--output-caller"], "outputCaller", true],
     [["--output-stack"], "outputStack", true],
     [["--output-tunnel"], "outputTunnel", true],
@@ -111,7 +121,13 @@ describe("values", () => {
       filterIfname: undefined,
       filterMark: { mark: 0, mask: 0 },
       filterNetns: undefined,
+      filterNonSkbFuncs: [],
       filterSkbExpr: undefined,
+      filterTrackLimit: 65536,
+      filterTrackSkb: false,
+      filterTrackSkbByStackid: false,
+      filterTunnelPcapL2: undefined,
+      filterTunnelPcapL3: undefined,
       help: false,
       kernelBtf: undefined,
       kmods: [],
@@ -126,6 +142,7 @@ describe("values", () => {
       outputLimitLines: 0,
       outputMeta: true,
       outputNetnsNames: false,
+      outputPacketId: false,
       outputCaller: false,
       outputStack: false,
       outputTunnel: false,
@@ -271,7 +288,7 @@ test.each<[args: string[], message: string]>([
 });
 
 test.each(optionList)("every option is consistent: %s", (name, option) => {
-  expect(name).toMatch(/^[a-z]+(-[a-z]+)*$/);
+  expect(name).toMatch(/^[a-z]+(-[a-z0-9]+)*$/);
   expect(option.help).toMatch(/^[^A-Z]/);
   expect(option.help).not.toMatch(/\.$/);
   expect(Object.keys(defaults)).toContain(camelCase(name));

@@ -153,6 +153,7 @@ const whole: Ledger = {
   lost: 0n,
   unreadable: 0n,
   missed: 0n,
+  untracked: 0n,
 };
 const ALL = "Attached to 1503 of 1503 functions, showed 120 events, lost none";
 
@@ -178,6 +179,11 @@ test.each<[changes: Partial<Ledger>, lines: string[], strict: number]>([
     3,
   ],
   [{ missed: 2n }, [ALL, "  missed    2 hits not looked at, in probes that interrupted probes"], 3],
+  [
+    { untracked: 3n },
+    [ALL, "  untracked 3 times a packet was not followed, because too many were (--filter-track-limit)"],
+    3,
+  ],
   [
     { lost: 70n },
     [

@@ -1,10 +1,11 @@
 /** Every program that we ship, in every shape that options and kernels give it, passes this kernel's verifier. */
-import { describe, expect } from "bun:test";
+import { describe, expect, setDefaultTimeout } from "bun:test";
 import type { KernelTypes } from "../../asm/code.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
+import { stackProgram, stackWatchProgram } from "../../bpf-programs/stack_programs.ts";
 import * as programs from "../../bpf-programs/trace.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
 import { MAX_VALUES } from "../../bpf-programs/events.ts";
@@ -13,10 +14,12 @@ import { BtfTypes } from "../../lib/btf/types.ts";
 import { Maps } from "../../lib/maps/maps.ts";
 import { noNames } from "../../lib/pcap_filter/names.ts";
 import { loadProgram } from "../../lib/sys/program.ts";
-import { compilePacketFilter } from "../../lib/trace/filter.ts";
+import { compileFor, compilePacketFilter } from "../../lib/trace/filter.ts";
 import { packetTracepoints } from "../../lib/trace/tracepoints.ts";
 import { hasKernelBtf } from "../kernel_btf.ts";
 import { kernelTest } from "./requires.ts";
+
+setDefaultTimeout(60_000); // a busy machine is no failure
 
 const context = probeContext(process.arch);
 
@@ -65,8 +68,21 @@ const shapes: [name: string, options: Partial<TraceOptions>][] = [
   ["the tunnel alone", { meta: false, tuple: false, additions: { tunnel: true } }],
   ["the shared info alone", { meta: false, tuple: false, additions: { sharedInfoBytes: 320 } }],
   [
+    "tunnels",
+    {
+      tunnel: {
+        l2: compileFor("EN10MB", "ip host 10.0.0.1", noNames),
+        l3: compileFor("RAW", "icmp", noNames),
+      },
+    },
+  ],
+  ["packets followed", { tracking: { follow: true, ids: false } }],
+  ["stacks", { meta: false, tuple: false, tracking: { follow: false, ids: false, stacks: true } }],
+  ["packets numbered", { meta: false, tuple: false, tracking: { follow: false, ids: true } }],
+  [
     "every filter, fragments read",
     {
+      tracking: { follow: true, ids: true, stacks: true },
       meta: true,
       tuple: true,
       mark: { value: 0x80000001, mask: 0xff0000ff },
@@ -76,6 +92,12 @@ const shapes: [name: string, options: Partial<TraceOptions>][] = [
     },
   ],
 ];
+
+/** Tracepoints cannot tell callers. */
+const withoutCaller = (options: TraceOptions): TraceOptions => ({
+  ...options,
+  additions: { ...options.additions, caller: false },
+});
 
 describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
   const types = hasKernelBtf ? new BtfTypes(loadKernelBtf()) : undefined;
@@ -105,10 +127,22 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             programs.kprobePositionsProgram(options, context),
             programs.kprobeMultiProgram(options, context, 3),
             programs.kprobeMultiPositionsProgram(options, context),
-            programs.tracepointProgram(
-              { ...options, additions: { ...options.additions, caller: false } },
-              first as programs.TracepointHook,
-            ),
+            programs.tracepointProgram(withoutCaller(options), first as programs.TracepointHook),
+            ...(options.tracking?.stacks !== true ? [] : [
+              stackProgram(options, context, "kprobe"),
+              stackProgram(options, context, "kprobe-multi"),
+              stackWatchProgram(options, context, "kprobe"),
+            ]),
+            ...(options.tracking === undefined
+              ? []
+              : (["begins", "ends", "ends unseen"] as const).flatMap((fate) => [
+                programs.kprobeProgram(options, context, 1, fate),
+                programs.kprobeMultiProgram(options, context, 2, fate),
+                programs.tracepointProgram(withoutCaller(options), {
+                  ...first as programs.TracepointHook,
+                  fate,
+                }),
+              ])),
           ];
           for (const spec of specs) {
             using program = loadProgram(spec, { maps });

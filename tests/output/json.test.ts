@@ -546,6 +546,7 @@ describe("lines that are no events", () => {
       lost: many,
       unreadable: many,
       missed: many,
+      untracked: many,
       summedUp: number === 0 ? undefined : number,
       summaryOnly: false,
       forgotten: number,
@@ -563,6 +564,7 @@ describe("lines that are no events", () => {
       lost: number,
       unreadable: number,
       missed: number,
+      untracked: number,
       ...(number === 0 ? {} : { summed_up: number, forgotten: number }),
     }]);
   });
@@ -616,4 +618,11 @@ test("every combination of options is as the schema says", () => {
     }
   }
   expect(lines).toBe(2 ** 6 * 4 * kinds.length);
+});
+
+test("numbers of packets; null where a packet is not known", () => {
+  const lines = printed([{ stamp: 900n }, { stamp: 7n }, { stamp: 900n }, { stamp: 0n }], {
+    options: { record: recordLayout({ stamp: true }) },
+  });
+  expect(lines.map((line) => validEvent(line)["packet"])).toEqual([1, 2, 1, null]);
 });

@@ -21,6 +21,7 @@ export interface RecordValues extends Partial<Omit<PacketEvent, "comm" | "header
   comm?: string;
   headers?: string;
   /** the additions; only those that the layout has are written */
+  stamp?: bigint;
   caller?: bigint;
   stack?: bigint[];
   /** as many as `stack` has, unless given */
@@ -44,6 +45,7 @@ export function record(
   {
     comm = "/usr/bin/curl",
     headers = TCP_IPV4,
+    stamp = 0n,
     caller = 0n,
     stack = [],
     stackBytes = stack.length * 8,
@@ -57,6 +59,7 @@ export function record(
   { size, fields }: RecordLayout = recordLayout(),
 ): DataView {
   const view = new DataView(new ArrayBuffer(size));
+  fields.stamp?.type.encode(view, fields.stamp.offset, stamp);
   fields.caller?.type.encode(view, fields.caller.offset, caller);
   fields.stackBytes?.type.encode(view, fields.stackBytes.offset, stackBytes);
   const frames = fields.stack?.offset;

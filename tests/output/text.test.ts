@@ -481,3 +481,15 @@ describe("time", () => {
     );
   });
 });
+
+test("numbers of packets, in the order of their first lines", () => {
+  const options = { outputMeta: false, outputTuple: false, record: recordLayout({ stamp: true }) };
+  const lines = printed([{ stamp: 900n }, { stamp: 7n }, { stamp: 900n }, { stamp: 0n }], { options });
+  expect(lines.map((line) => line.slice(19, 29))).toEqual([
+    "PACKET CPU",
+    "1      1  ",
+    "2      1  ",
+    "1      1  ",
+    "0      1  ",
+  ]);
+});

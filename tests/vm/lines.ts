@@ -9,6 +9,8 @@
 export interface TraceLine {
   /** "0x..." as printed: an identity, not a number to count with */
   readonly skb: string;
+  /** --output-packet-id */
+  readonly packet?: number;
   readonly cpu: number;
   readonly process: string;
   readonly func: string;
@@ -42,6 +44,7 @@ interface Column {
 const columns: readonly Column[] = [
   { title: "TIME", group: "time", pattern: "\\d{4}-\\d\\d-\\d\\dT[\\d:.]+" },
   { title: "SKB", group: "skb", pattern: "0x[0-9a-f]+" },
+  { title: "PACKET", group: "packet", pattern: "\\d+" },
   { title: "CPU", group: "cpu", pattern: "\\d+" },
   { title: "PROCESS", group: "process", pattern: "\\S.*?:\\d+" },
   { title: "TIMESTAMP", group: "timestamp", pattern: "\\d+" },
@@ -111,6 +114,7 @@ function record(cells: Groups): TraceLine {
     cpu: Number(cells["cpu"]),
     process: cells["process"] ?? "",
     ...functionOf(cells["func"] ?? ""),
+    ...number("packet"),
     ...text("time"),
     ...number("timestamp"),
     ...number("netns"),

@@ -2,8 +2,10 @@
  * Classic kprobes, for kernels without kprobe-multi: function after function, the main path first. Events flow
  * from the first batch on, while the others are still being attached.
  */
+import type { ProgramSpec } from "../../../asm/code.ts";
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/trace.ts";
+import { type Fate, kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/trace.ts";
+import { stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";
 import type { KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";
@@ -17,6 +19,7 @@ import {
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
+import { type Extras, noExtras, unseenRemarks } from "../extras.ts";
 import type { Selection, TracedFunction } from "../functions.ts";
 import { mainPath } from "../main_path.ts";
 
@@ -34,6 +37,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
   readonly remarks: string[] = [];
   attached = 0;
   readonly #functions: readonly TracedFunction[];
+  readonly #extras: Extras;
   readonly #recordAddresses: boolean;
   readonly #options: TraceOptions;
   readonly #context: ProbeContext;
@@ -49,7 +53,9 @@ export class ClassicKprobeBackend implements ProbeBackend {
     context: ProbeContext,
     load: Load,
     maps: Maps,
+    extras: Extras = noExtras,
   ) {
+    this.#extras = extras;
     this.#options = options;
     this.#context = context;
     this.#load = load;
@@ -65,18 +71,21 @@ export class ClassicKprobeBackend implements ProbeBackend {
   }
 
   get found(): number {
-    return this.#functions.length;
+    return this.#functions.length + this.#extras.packetless.length;
   }
 
   async attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
     const usual = this.#load(kprobeProgram(this.#options, this.#context, USUAL));
     const others = this.#load(kprobePositionsProgram(this.#options, this.#context));
     this.#programs.push(usual, others);
+    const before = await this.#attachExtras(signal);
     const positions = this.#maps.get(this.#options.maps.positions);
     const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, n === USUAL ? usual.fd : others.fd]));
     const key = new Uint8Array(8), value = new Uint8Array(8), keyView = new DataView(key.buffer);
     let live = false;
-    const result = await this.#kprobes.attach(batches(this.#functions), programs, {
+    const special = new Set([...this.#extras.begins, ...this.#extras.endsShown]);
+    const lives = this.#functions.filter((traced) => !special.has(traced));
+    const result = await this.#kprobes.attach(batches(lives), programs, {
       signal,
       recordAddresses: this.#recordAddresses,
       onProgress,
@@ -87,16 +96,49 @@ export class ClassicKprobeBackend implements ProbeBackend {
         positions.update(key, value);
       },
       onBatch: (_, attachedSoFar) => {
-        this.attached = attachedSoFar;
+        this.attached = before + attachedSoFar;
         if (live) return;
         live = true;
         onLive();
       },
     });
-    this.attached = result.attached;
+    this.attached = before + result.attached;
     this.failures.push(...result.failed.map(({ target, code }) => ({ name: symbolText(target), code })));
     if (!live) onLive();
     this.#chosen.sweepDeadOwners();
+  }
+
+  /** By programs of their own, before the others; returns how many of them will be shown. */
+  async #attachExtras(signal: AbortSignal): Promise<number> {
+    const { begins, endsShown, endsUnseen, watched, packetless } = this.#extras;
+    const attach = async (
+      targets: readonly TracedFunction[],
+      programOf: (argument: number) => ProgramSpec,
+      shown = true,
+    ) => {
+      if (targets.length === 0) return 0;
+      const programs = new Map<number, number>();
+      for (const { argument } of targets) {
+        if (programs.has(argument)) continue;
+        const program = this.#load(programOf(argument));
+        this.#programs.push(program);
+        programs.set(argument, program.fd);
+      }
+      const { attached, failed } = await this.#kprobes.attach([targets], programs, {
+        signal,
+        recordAddresses: this.#recordAddresses,
+      });
+      const refused = failed.map(({ target, code }) => ({ name: symbolText(target), code }));
+      if (shown) this.failures.push(...refused);
+      else this.remarks.push(...unseenRemarks(refused));
+      return attached;
+    };
+    const ending = (fate: Fate) => (argument: number) =>
+      kprobeProgram(this.#options, this.#context, argument, fate);
+    await attach(endsUnseen, ending("ends unseen"), false);
+    await attach(watched, () => stackWatchProgram(this.#options, this.#context, "kprobe"), false);
+    return await attach(endsShown, ending("ends")) + await attach(begins, ending("begins")) +
+      await attach(packetless, () => stackProgram(this.#options, this.#context, "kprobe"));
   }
 
   nameOf(address: bigint): string | undefined {

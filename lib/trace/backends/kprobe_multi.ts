@@ -7,9 +7,10 @@
  * which is not the address that ftrace lists.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { kprobeMultiPositionsProgram, kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
+import { type Fate, kprobeMultiPositionsProgram, kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
+import { stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
-import type { KernelTypes } from "../../../asm/code.ts";
+import type { KernelTypes, ProgramSpec } from "../../../asm/code.ts";
 import { UnsupportedError } from "../../errors.ts";
 import {
   attachKprobeMulti,
@@ -29,6 +30,7 @@ import {
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
+import { type Extras, noExtras, unseenRemarks } from "../extras.ts";
 import type { Selection, TracedFunction } from "../functions.ts";
 
 /**
@@ -67,6 +69,14 @@ function entries({ address }: TracedFunction, recordAddresses: boolean): bigint[
   return recordAddresses ? [address, address - LANDING_PAD_BYTES] : [address];
 }
 
+/** Functions that one program serves. */
+interface Group {
+  readonly functions: readonly TracedFunction[];
+  readonly program: () => ProgramSpec;
+  /** they were asked for */
+  readonly counts: boolean;
+}
+
 export class KprobeMultiBackend implements ProbeBackend {
   readonly name = "kprobe-multi";
   readonly remarks: string[] = [];
@@ -75,6 +85,7 @@ export class KprobeMultiBackend implements ProbeBackend {
   readonly #functions: readonly TracedFunction[];
   readonly #recordAddresses: boolean;
   readonly #maps: Maps;
+  readonly #extras: Extras;
   readonly #options: TraceOptions;
   readonly #context: ProbeContext;
   readonly #load: Load;
@@ -92,47 +103,79 @@ export class KprobeMultiBackend implements ProbeBackend {
     context: ProbeContext,
     load: Load,
     maps: Maps,
+    extras: Extras = noExtras,
   ) {
     this.#functions = functions;
     this.#recordAddresses = recordAddresses;
     this.#maps = maps;
+    this.#extras = extras;
     this.#options = options;
     this.#context = context;
     this.#load = load;
-    for (const traced of functions) {
+    for (const traced of [...functions, ...extras.packetless]) {
       for (const entry of entries(traced, recordAddresses)) this.#names.set(entry, symbolText(traced));
     }
   }
 
   get found(): number {
-    return this.#functions.length;
+    return this.#functions.length + this.#extras.packetless.length;
   }
 
   attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
     let done = 0;
-    const groups = Map.groupBy(this.#functions, ({ argument }) => USUAL.has(argument) ? argument : undefined);
-    for (const [argument, functions] of groups) {
+    for (const { functions, program: spec, counts } of this.#groups()) {
       if (signal.aborted) break;
-      if (argument === undefined) this.#notePositions(functions);
-      const program = this.#load(
-        argument === undefined
-          ? kprobeMultiPositionsProgram(this.#options, this.#context)
-          : kprobeMultiProgram(this.#options, this.#context, argument),
-      );
+      const program = this.#load(spec());
       this.#programs.push(program);
       const attached = attachKprobeMultiWherePossible(program, {
         addresses: BigUint64Array.from(functions, ({ address }) => address),
       });
       if (attached.link !== undefined) this.#links.push(attached.link);
       this.#trials.push(...attached.trials);
-      this.attached += functions.length - attached.refused.length;
-      for (const index of attached.refused) {
-        this.failures.push({ name: symbolText(functions[index] as TracedFunction), code: "EINVAL" });
+      const refused = attached.refused.map((index) => ({
+        name: symbolText(functions[index] as TracedFunction),
+        code: "EINVAL",
+      }));
+      if (!counts) {
+        this.remarks.push(...unseenRemarks(refused));
+        continue; // nobody asked for them
       }
-      onProgress(done += functions.length, this.#functions.length);
+      this.attached += functions.length - refused.length;
+      this.failures.push(...refused);
+      onProgress(done += functions.length, this.found);
     }
     onLive();
     return Promise.resolve();
+  }
+
+  /** Functions that one program serves; ends and beginnings of packets first. */
+  #groups(): Group[] {
+    const { begins, endsShown, endsUnseen, watched, packetless } = this.#extras;
+    const options = this.#options, context = this.#context;
+    const special = new Set([...begins, ...endsShown]);
+    const lives = this.#functions.filter((traced) => !special.has(traced));
+    const usual = (fate: Fate, all: readonly TracedFunction[], counts = true): Group[] =>
+      [...Map.groupBy(all, ({ argument }) => argument)].map(([argument, functions]) => ({
+        functions,
+        program: () => kprobeMultiProgram(options, context, argument, fate),
+        counts,
+      }));
+    const others = lives.filter(({ argument }) => !USUAL.has(argument));
+    if (others.length > 0) this.#notePositions(others);
+    const groups: Group[] = [
+      {
+        functions: watched,
+        program: () => stackWatchProgram(options, context, "kprobe-multi"),
+        counts: false,
+      },
+      ...usual("ends unseen", endsUnseen, false),
+      ...usual("ends", endsShown),
+      ...usual("begins", begins),
+      ...usual("lives", lives.filter(({ argument }) => USUAL.has(argument))),
+      { functions: others, program: () => kprobeMultiPositionsProgram(options, context), counts: true },
+      { functions: packetless, program: () => stackProgram(options, context, "kprobe-multi"), counts: true },
+    ];
+    return groups.filter(({ functions }) => functions.length > 0);
   }
 
   /** For the program that does not know them. */

@@ -16,6 +16,8 @@ import {
   recursionMisses,
 } from "../backend.ts";
 
+const isShown = ({ fate }: TracepointHook) => fate !== "ends unseen";
+
 /** A program and a link for each tracepoint; the rest of the run must still be able to open files. */
 const filesEach = 2, spareFiles = 8;
 
@@ -39,7 +41,7 @@ export class TracepointBackend implements ProbeBackend {
   }
 
   get found(): number {
-    return this.#hooks.length;
+    return this.#hooks.filter(isShown).length;
   }
 
   attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
@@ -54,7 +56,7 @@ export class TracepointBackend implements ProbeBackend {
       this.#programs.push(program);
       try {
         this.#links.push(attachRawTracepoint(program, hook.name));
-        this.attached++;
+        if (isShown(hook)) this.attached++;
       } catch (error) {
         if (!(error instanceof KernelError)) throw error;
         this.failures.push({ name: hook.name, code: error.code });

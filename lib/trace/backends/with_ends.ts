@@ -5,9 +5,6 @@
  */
 import type { AttachProgress, ProbeBackend, ProbeFailure } from "../backend.ts";
 
-/** Names of those tracepoints. */
-export const END_TRACEPOINTS: readonly string[] = ["kfree_skb", "consume_skb"];
-
 /** What counts is `main`; `ends` is only told apart when something goes wrong with it. */
 export class BackendWithEnds implements ProbeBackend {
   readonly #main: ProbeBackend;

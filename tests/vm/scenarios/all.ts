@@ -12,6 +12,7 @@ import { protocols } from "./protocols.ts";
 import { refusing } from "./refusals.ts";
 import { startStop } from "./start.ts";
 import { story } from "./story.ts";
+import { tracking } from "./tracking.ts";
 
 export const scenarios: readonly Scenario[] = [
   story,
@@ -21,6 +22,7 @@ export const scenarios: readonly Scenario[] = [
   outputs,
   flood,
   refusing,
+  tracking,
   filters,
   doctor,
   demo,

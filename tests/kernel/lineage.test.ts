@@ -1,0 +1,215 @@
+/**
+ * Who is whose child: the program behind functions that return packets, run by BPF_PROG_TEST_RUN with a parent and a list
+ * of children that lie in a map. That it sees what a function returns is for the virtual machines to show.
+ */
+import { beforeEach, describe, expect, test } from "bun:test";
+import { type MapSpec, type ProgramSpec } from "../../asm/code.ts";
+import { at, ldMapValue, r1, r2, ret, stx } from "../../asm/insn.ts";
+import { u64 } from "../../asm/layout.ts";
+import type { TraceOptions } from "../../bpf-programs/frame.ts";
+import { hasSessions, lineageExitProgram, lineageSessionProgram } from "../../bpf-programs/lineage.ts";
+import { BPF_MAP_TYPE_ARRAY, traceMaps } from "../../bpf-programs/maps.ts";
+import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
+import { probeContext } from "../../bpf-programs/registers.ts";
+import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../bpf-programs/trace.ts";
+import { trackingState } from "../../bpf-programs/tracking.ts";
+import { loadKernelBtf } from "../../lib/btf/load.ts";
+import { BtfTypes } from "../../lib/btf/types.ts";
+import { readCounters } from "../../lib/maps/bpf_map.ts";
+import { Maps } from "../../lib/maps/maps.ts";
+import { loadProgram } from "../../lib/sys/program.ts";
+import { hasKernelBtf } from "../kernel_btf.ts";
+import { isAtLeast, isRoot, kernelTest } from "./requires.ts";
+
+const STRIDE = 1024, PACKETS = 200;
+/** Room for packets; the first 8 bytes of all say where the map is. */
+const region: MapSpec = {
+  name: "region",
+  type: BPF_MAP_TYPE_ARRAY,
+  keySize: 4,
+  valueSize: STRIDE * (PACKETS + 1),
+  maxEntries: 1,
+};
+const tellRegion: ProgramSpec = {
+  name: "tell",
+  type: BPF_PROG_TYPE_RAW_TRACEPOINT,
+  license: "GPL",
+  code: [ldMapValue(r1, region), ldMapValue(r2, region), stx(at(r1, u64), r2), ret(0)],
+};
+
+const enabled = isRoot && isAtLeast(5, 10) && hasKernelBtf;
+const types = enabled ? new BtfTypes(loadKernelBtf()) : undefined;
+
+const bigints = (...values: bigint[]) => new Uint8Array(BigUint64Array.from(values).buffer);
+const key = (address: bigint) => bigints(BigInt.asUintN(64, address));
+
+/** One set of at most `room` packets, and the program at work on it. */
+class Family implements Disposable {
+  readonly #maps = new Maps();
+  readonly #options: TraceOptions;
+  readonly #run: (parent: bigint, child: bigint) => void;
+  readonly #base: bigint;
+  readonly #next = new BigUint64Array(region.valueSize / 8);
+
+  constructor(access: "direct" | "bulk", room: number) {
+    const kernel = types as BtfTypes;
+    this.#options = {
+      kernel,
+      access: (access === "direct" ? directAccess(kernel) : undefined) ?? bulkAccess(),
+      maps: traceMaps(4096, room),
+      meta: false,
+      tuple: false,
+      tracking: { follow: true, ids: true },
+    };
+    const fexit = lineageExitProgram(this.#options, { name: "f", btfId: 1, parameters: 1 });
+    const { name, license, code } = fexit;
+    const spec = { name, license, code, type: BPF_PROG_TYPE_RAW_TRACEPOINT };
+    const program = loadProgram(spec, { maps: this.#maps });
+    this.#run = (parent, child) => void program.testRun({ ctx_in: bigints(parent, child) });
+    using tell = loadProgram(tellRegion, { maps: this.#maps });
+    tell.testRun();
+    this.#base = this.#maps.get(region).lookup(0)?.getBigUint64(0, true) ?? 0n;
+    expect(this.#base >> 47n).toBe(0x1ffffn);
+  }
+
+  /** Address of the packet with this number, from 1. */
+  packet(number: number): bigint {
+    return this.#base + BigInt(number * STRIDE);
+  }
+
+  /** Makes `after` the next of `packet` in a list. */
+  link(packet: number, after: number): void {
+    const { offset } = (types as BtfTypes).field("sk_buff", "next");
+    this.#next[(packet * STRIDE + offset) / 8] = this.packet(after);
+    this.#maps.get(region).update(0, new Uint8Array(this.#next.buffer));
+  }
+
+  /** Puts it into the set, as a program that saw it match. */
+  track(packet: number, stamp: bigint): void {
+    const { tracked, tracking } = this.#options.maps;
+    this.#maps.get(tracked).update(key(this.packet(packet)), bigints(stamp));
+    const { untracked, tracked: before } = this.counts();
+    this.#maps.get(tracking).update(0, bigints(before + 1n, untracked, 0n));
+  }
+
+  /** As if nothing were tracked, whatever is in the set. */
+  closeGate(): void {
+    this.#maps.get(this.#options.maps.tracking).update(0, bigints(0n, 0n, 0n));
+  }
+
+  returns(parent: bigint, child: bigint): void {
+    this.#run(BigInt.asUintN(64, parent), BigInt.asUintN(64, child));
+  }
+
+  stampOf(packet: number): bigint | undefined {
+    return this.#maps.get(this.#options.maps.tracked).lookup(key(this.packet(packet)))?.getBigUint64(0, true);
+  }
+
+  counts(): { tracked: bigint; untracked: bigint } {
+    const counters = readCounters(this.#maps.get(this.#options.maps.tracking));
+    const { tracked, untracked } = trackingState.fields;
+    return { tracked: counters[tracked.offset / 8]!, untracked: counters[untracked.offset / 8]! };
+  }
+
+  [Symbol.dispose](): void {
+    this.#maps[Symbol.dispose]();
+  }
+}
+
+describe.skipIf(!enabled).each(["direct", "bulk"] as const)(
+  "children, %s reads (needs root, Linux 5.10)",
+  (access) => {
+    let family: Family;
+    beforeEach(() => {
+      family?.[Symbol.dispose]();
+      family = new Family(access, 400);
+    });
+
+    test("a clone has its parent's stamp", () => {
+      family.track(1, 77n);
+      family.returns(family.packet(1), family.packet(2));
+      expect([family.stampOf(1), family.stampOf(2)]).toEqual([77n, 77n]);
+      expect(family.counts()).toEqual({ tracked: 2n, untracked: 0n });
+    });
+
+    test("a stranger's clone is no child, and what its address was is forgotten", () => {
+      family.track(2, 77n);
+      family.returns(family.packet(1), family.packet(2));
+      expect(family.stampOf(2)).toBeUndefined();
+      expect(family.counts()).toEqual({ tracked: 0n, untracked: 0n });
+    });
+
+    test("a packet from nowhere is not what was at its address", () => {
+      family.track(2, 77n);
+      family.track(3, 78n);
+      family.returns(256n, family.packet(2)); // __alloc_skb(size)
+      expect([family.stampOf(2), family.stampOf(3)]).toEqual([undefined, 78n]);
+      expect(family.counts().tracked).toBe(1n);
+      family.returns(256n, family.packet(4));
+      expect(family.counts().tracked).toBe(1n);
+    });
+
+    test("a child at the address of another packet is the new one", () => {
+      family.track(1, 77n);
+      family.track(2, 5n);
+      family.returns(family.packet(1), family.packet(2));
+      expect(family.stampOf(2)).toBe(77n);
+      expect(family.counts()).toEqual({ tracked: 2n, untracked: 0n });
+    });
+
+    test.each([["NULL", 0n], ["-ENOMEM", -12n], ["-4095", -4095n]])("%s is no child", (_, result) => {
+      family.track(1, 77n);
+      family.returns(family.packet(1), result);
+      expect(family.counts()).toEqual({ tracked: 1n, untracked: 0n });
+    });
+
+    test("all segments of a list, the parent itself among them", () => {
+      family.track(1, 77n);
+      family.link(1, 2);
+      family.link(2, 3);
+      family.returns(family.packet(1), family.packet(1));
+      expect([1, 2, 3, 4].map((packet) => family.stampOf(packet))).toEqual([77n, 77n, 77n, undefined]);
+      expect(family.counts()).toEqual({ tracked: 3n, untracked: 0n });
+    });
+
+    test("a list that is too long is cut, and that is counted", () => {
+      family.track(1, 77n);
+      for (let packet = 2; packet < 190; packet++) family.link(packet, packet + 1);
+      family.returns(family.packet(1), family.packet(2));
+      expect([family.stampOf(2), family.stampOf(129), family.stampOf(130)]).toEqual([77n, 77n, undefined]);
+      expect(family.counts()).toEqual({ tracked: 129n, untracked: 1n });
+    });
+
+    test("without room it is counted", () => {
+      using small = new Family(access, 2);
+      small.track(1, 77n);
+      small.returns(small.packet(1), small.packet(2));
+      small.returns(small.packet(1), small.packet(3));
+      expect([1, 2, 3].map((packet) => small.stampOf(packet))).toEqual([77n, 77n, undefined]);
+      expect(small.counts()).toEqual({ tracked: 2n, untracked: 1n });
+    });
+
+    test("while nothing is tracked it looks at nothing", () => {
+      family.track(1, 77n);
+      family.closeGate();
+      family.returns(family.packet(1), family.packet(2));
+      expect(family.stampOf(2)).toBeUndefined();
+      expect(family.counts().tracked).toBe(0n);
+    });
+  },
+);
+
+kernelTest([6, 10], "the session program passes the verifier", () => {
+  const kernel = types as BtfTypes;
+  using maps = new Maps();
+  const options = {
+    kernel,
+    access: bulkAccess(),
+    maps: traceMaps(4096),
+    meta: false,
+    tuple: false,
+    tracking: { follow: true, ids: false },
+  };
+  using program = loadProgram(lineageSessionProgram(options, probeContext(process.arch)), { maps });
+  expect(program.fd).toBeGreaterThan(0);
+}, enabled && hasSessions(types as BtfTypes));

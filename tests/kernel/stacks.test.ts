@@ -1,0 +1,257 @@
+/**
+ * Which packet a stack is about: the programs for kprobes, run by BPF_PROG_TEST_RUN on registers and a stack of our making
+ * that lie in maps. That the registers are where they are is for the virtual machines to show.
+ */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { type MapSpec, type ProgramSpec } from "../../asm/code.ts";
+import { at, ldMapValue, r1, r2, ret, stx } from "../../asm/insn.ts";
+import { u64 } from "../../asm/layout.ts";
+import { packetEvent, recordLayout } from "../../bpf-programs/events.ts";
+import type { TraceOptions } from "../../bpf-programs/frame.ts";
+import { BPF_MAP_TYPE_ARRAY, traceMaps } from "../../bpf-programs/maps.ts";
+import { bulkAccess } from "../../bpf-programs/memory_access.ts";
+import type { ProbeContext } from "../../bpf-programs/registers.ts";
+import { BPF_PROG_TYPE_RAW_TRACEPOINT, type Fate, kprobeProgram } from "../../bpf-programs/trace.ts";
+import { stackProgram, stackWatchProgram } from "../../bpf-programs/stack_programs.ts";
+import type { Tracking } from "../../bpf-programs/tracking.ts";
+import { loadKernelBtf } from "../../lib/btf/load.ts";
+import { BtfTypes } from "../../lib/btf/types.ts";
+import { readCounters } from "../../lib/maps/bpf_map.ts";
+import { Maps } from "../../lib/maps/maps.ts";
+import { RingBuffer } from "../../lib/maps/ring_buffer.ts";
+import { loadProgram, type Program } from "../../lib/sys/program.ts";
+import { hasKernelBtf } from "../kernel_btf.ts";
+import { isAtLeast, isRoot } from "./requires.ts";
+
+/** Packets, then three blocks as large as a stack: wherever the map lies, one of them is aligned. */
+const PACKET_BYTES = 1024, PACKETS = 8, BLOCK = 1 << 14;
+const region: MapSpec = {
+  name: "region",
+  type: BPF_MAP_TYPE_ARRAY,
+  keySize: 4,
+  valueSize: PACKET_BYTES * PACKETS + 4 * BLOCK,
+  maxEntries: 1,
+};
+const tellRegion: ProgramSpec = {
+  name: "tell",
+  type: BPF_PROG_TYPE_RAW_TRACEPOINT,
+  license: "GPL",
+  code: [ldMapValue(r1, region), ldMapValue(r2, region), stx(at(r1, u64), r2), ret(0)],
+};
+
+const STAMP = recordLayout({ stamp: true }).fields.stamp!.offset;
+
+/** Registers as the arguments of a tracepoint: arguments, instruction pointer, stack pointer. */
+const registers: ProbeContext = {
+  arguments: [0, 8, 16, 24, 32],
+  instructionPointer: 40,
+  stackPointer: 48,
+  returnAddress: { in: "memory", register: 48 },
+  returnValue: 56,
+};
+
+/** Functions by what their probe does, with their addresses in events. */
+const functions = { lives: 1n, ends: 2n, unseen: 3n, packetless: 4n, begins: 5n, watch: 6n };
+
+const enabled = isRoot && isAtLeast(5, 10) && hasKernelBtf && process.arch === "x64";
+const types = enabled ? new BtfTypes(loadKernelBtf()) : undefined;
+
+/** A machine with one stack at a time; only packets with mark 7 match by themselves. */
+class Machine implements Disposable {
+  readonly #maps = new Maps();
+  readonly #options: TraceOptions;
+  readonly #programs: Record<keyof typeof functions, Program>;
+  readonly #ring: RingBuffer;
+  readonly #bytes = new DataView(new ArrayBuffer(region.valueSize));
+  readonly #base: bigint;
+  /** top of an aligned stack */
+  readonly top: bigint;
+
+  constructor(tracking: Tracking) {
+    const kernel = types as BtfTypes, maps = traceMaps(4096, 100);
+    const mark = { value: 7, mask: 0xffffffff };
+    this.#options = { kernel, access: bulkAccess(), maps, meta: false, tuple: false, mark, tracking };
+    const load = ({ name, license, code }: ProgramSpec) =>
+      loadProgram({ name, license, code, type: BPF_PROG_TYPE_RAW_TRACEPOINT }, { maps: this.#maps });
+    const probe = (fate: Fate) => load(kprobeProgram(this.#options, registers, 1, fate));
+    this.#programs = {
+      lives: probe("lives"),
+      ends: probe("ends"),
+      unseen: probe("ends unseen"),
+      begins: probe("begins"),
+      watch: load(stackWatchProgram(this.#options, registers, "kprobe")),
+      packetless: load(stackProgram(this.#options, registers, "kprobe")),
+    };
+    this.#ring = RingBuffer.open(this.#maps.get(maps.events));
+    using tell = loadProgram(tellRegion, { maps: this.#maps });
+    tell.testRun();
+    this.#base = this.#maps.get(region).lookup(0)?.getBigUint64(0, true) ?? 0n;
+    const stacks = this.#base + BigInt(PACKET_BYTES * PACKETS);
+    this.top = (stacks / BigInt(BLOCK) + 2n) * BigInt(BLOCK);
+  }
+
+  packet(number: number): bigint {
+    return this.#base + BigInt(number * PACKET_BYTES);
+  }
+
+  mark(packet: number, mark: number): void {
+    const { offset } = (types as BtfTypes).field("sk_buff", "mark");
+    this.#bytes.setUint32(packet * PACKET_BYTES + offset, mark, true);
+  }
+
+  /**
+   * Calls a function with a packet, `depth` bytes below the top of the stack, from the place `from`; returns the packets that
+   * were shown for it, each with its stamp where there are stamps.
+   */
+  call(name: keyof typeof functions, packet: number, depth: number, from: number): bigint[] {
+    const sp = this.top - BigInt(depth);
+    this.#bytes.setBigUint64(Number(sp - this.#base), BigInt(from), true);
+    this.#maps.get(region).update(0, new Uint8Array(this.#bytes.buffer));
+    const context = BigUint64Array.of(this.packet(packet), 0n, 0n, 0n, 0n, functions[name], sp, 0n);
+    const shown: bigint[] = [];
+    this.#programs[name].testRun({ ctx_in: new Uint8Array(context.buffer) });
+    const view = new DataView(this.#ring.bytes.buffer, this.#ring.bytes.byteOffset);
+    this.#ring.drain((offset) => {
+      expect(packetEvent.fields.address.type.decode(view, offset + packetEvent.fields.address.offset))
+        .toBe(functions[name]);
+      const { skb } = packetEvent.fields;
+      shown.push((view.getBigUint64(offset + skb.offset, true) - this.#base) / BigInt(PACKET_BYTES));
+      if (this.#options.tracking?.ids === true) {
+        this.stamps.push(
+          view.getBigUint64(offset + STAMP, true),
+        );
+      }
+    }, 100);
+    return shown;
+  }
+
+  readonly stamps: bigint[] = [];
+
+  /** stacks that are at work on a packet, by the counter that the gate reads */
+  get linked(): bigint {
+    const [tracked, untracked, linked] = readCounters(this.#maps.get(this.#options.maps.tracking));
+    expect([tracked, untracked]).toEqual([this.#options.tracking?.ids === true ? 1n : 0n, 0n]);
+    expect([...this.#maps.get(this.#options.maps.stacks).keys()].length).toBe(Number(linked));
+    return linked!;
+  }
+
+  [Symbol.dispose](): void {
+    for (const program of Object.values(this.#programs)) program[Symbol.dispose]();
+    this.#ring[Symbol.dispose]();
+    this.#maps[Symbol.dispose]();
+  }
+}
+
+describe.skipIf(!enabled)("stacks (needs root, Linux 5.10, x86-64)", () => {
+  let machine: Machine;
+  beforeEach(() => {
+    machine = new Machine({ follow: false, ids: false, stacks: true });
+    machine.mark(1, 7);
+  });
+  afterEach(() => machine[Symbol.dispose]());
+
+  test("nothing is shown before a packet matched", () => {
+    expect(machine.call("packetless", 0, 500, 10)).toEqual([]);
+    expect(machine.call("lives", 2, 400, 10)).toEqual([]);
+    expect(machine.linked).toBe(0n);
+  });
+
+  test("what runs beneath a function that has the packet, with a packet of its own or none", () => {
+    expect(machine.call("lives", 1, 400, 10)).toEqual([1n]);
+    expect(machine.linked).toBe(1n);
+    expect(machine.call("packetless", 0, 500, 20)).toEqual([1n]);
+    expect(machine.call("lives", 2, 500, 21)).toEqual([2n]);
+    expect(machine.call("packetless", 0, 600, 22)).toEqual([1n]);
+  });
+
+  test("the outermost function counts: what follows a deeper one that has returned is still beneath it", () => {
+    machine.call("lives", 1, 400, 10);
+    machine.call("lives", 1, 600, 11);
+    expect(machine.call("packetless", 0, 500, 20)).toEqual([1n]);
+    expect(machine.linked).toBe(1n);
+  });
+
+  test("after its return: what is called next from the same frame is not beneath it, nor what that calls", () => {
+    machine.call("lives", 1, 400, 10);
+    expect(machine.call("packetless", 0, 400, 11)).toEqual([]);
+    expect(machine.linked).toBe(0n);
+    machine.call("lives", 1, 400, 10);
+    machine.call("lives", 2, 400, 11); // a packet that does not match
+    expect(machine.linked).toBe(0n);
+    expect(machine.call("packetless", 0, 500, 20)).toEqual([]);
+  });
+
+  test("after its return, a call that nobody saw has put another return address there", () => {
+    machine.call("lives", 1, 400, 10);
+    machine.mark(3, 7);
+    machine.call("unseen", 5, 400, 99); // another packet's end, which says nothing of this one
+    expect(machine.call("packetless", 0, 500, 20)).toEqual([]);
+    expect(machine.linked).toBe(0n);
+  });
+
+  test("after its return, a hole where it was entered: a gate further out has ended it", () => {
+    machine.call("lives", 1, 400, 10);
+    expect(machine.call("watch", 0, 500, 20)).toEqual([]);
+    expect(machine.linked).toBe(1n);
+    expect(machine.call("watch", 0, 300, 20)).toEqual([]);
+    expect(machine.linked).toBe(0n);
+    expect(machine.call("packetless", 0, 500, 20)).toEqual([]);
+  });
+
+  test("a frame further out is not beneath it", () => {
+    machine.call("lives", 1, 400, 10);
+    expect(machine.call("packetless", 0, 300, 11)).toEqual([]);
+    expect(machine.linked).toBe(0n);
+  });
+
+  test("the next packet on the same stack takes over", () => {
+    machine.call("lives", 1, 400, 10);
+    machine.mark(2, 7);
+    expect(machine.call("lives", 2, 400, 10)).toEqual([2n]);
+    expect(machine.call("packetless", 0, 500, 20)).toEqual([2n]);
+    expect(machine.linked).toBe(1n);
+  });
+
+  test("a packet that ends is no longer what its stack is about", () => {
+    machine.call("lives", 1, 400, 10);
+    expect(machine.call("ends", 1, 500, 20)).toEqual([1n]);
+    expect(machine.linked).toBe(0n);
+    expect(machine.call("packetless", 0, 600, 30)).toEqual([]);
+    machine.call("lives", 1, 400, 10);
+    expect(machine.call("unseen", 1, 500, 20)).toEqual([]);
+    expect(machine.linked).toBe(0n);
+  });
+
+  test("a stack that is not aligned: the packet is in its upper block", () => {
+    const above = -200; // the link lies above the border, the call beneath
+    expect(machine.call("lives", 1, above, 10)).toEqual([1n]);
+    expect(machine.call("packetless", 0, 100, 20)).toEqual([1n]);
+    expect(machine.call("packetless", 0, 100 + BLOCK, 20)).toEqual([]); // another stack
+    expect(machine.linked).toBe(1n);
+  });
+
+  test("a packet that begins is not the one that was at its address", () => {
+    using numbered = new Machine({ follow: true, ids: true });
+    numbered.mark(1, 7);
+    expect(numbered.call("lives", 1, 400, 10)).toEqual([1n]);
+    numbered.mark(1, 0);
+    expect(numbered.call("lives", 1, 400, 10)).toEqual([1n]);
+    expect(numbered.call("begins", 1, 400, 10)).toEqual([]);
+    expect(numbered.call("lives", 1, 400, 10)).toEqual([]);
+    numbered.mark(1, 7);
+    expect(numbered.call("begins", 1, 400, 10)).toEqual([1n]);
+    expect(numbered.stamps.length).toBe(3);
+    expect(new Set(numbered.stamps).size).toBe(2);
+  });
+
+  test("beneath it, all have the packet's number", () => {
+    using numbered = new Machine({ follow: true, ids: true, stacks: true });
+    numbered.mark(1, 7);
+    numbered.call("lives", 1, 400, 10);
+    numbered.call("packetless", 0, 500, 20);
+    numbered.call("lives", 2, 500, 21);
+    expect(numbered.stamps.length).toBe(3);
+    expect(new Set(numbered.stamps).size).toBe(1);
+    expect(numbered.linked).toBe(1n);
+  });
+});
