@@ -51,20 +51,20 @@ const filters = [
 const someValue = () =>
   compileValue("(skb->len + skb->mark) * (skb->hash - skb->dev->mtu / skb->truesize)", loadKernelBtf(), skb);
 
+const allAdditions = {
+  caller: true,
+  stack: true,
+  controlBlock: true,
+  skbBytes: 232,
+  sharedInfoBytes: 320,
+  tunnel: true,
+  values: hasKernelBtf ? Array.from({ length: MAX_VALUES }, () => someValue()) : [],
+};
+
 const shapes: [name: string, options: Partial<TraceOptions>][] = [
   ["nothing but the packet", { meta: false, tuple: false }],
   ["all columns", { meta: true, tuple: true }],
-  ["all additions", {
-    additions: {
-      caller: true,
-      stack: true,
-      controlBlock: true,
-      skbBytes: 232,
-      sharedInfoBytes: 320,
-      tunnel: true,
-      values: hasKernelBtf ? Array.from({ length: MAX_VALUES }, () => someValue()) : [],
-    },
-  }],
+  ["all additions", { additions: allAdditions }],
   ["the tunnel alone", { meta: false, tuple: false, additions: { tunnel: true } }],
   ["the shared info alone", { meta: false, tuple: false, additions: { sharedInfoBytes: 320 } }],
   [
@@ -74,6 +74,21 @@ const shapes: [name: string, options: Partial<TraceOptions>][] = [
         l2: compileFor("EN10MB", "ip host 10.0.0.1", noNames),
         l3: compileFor("RAW", "icmp", noNames),
       },
+    },
+  ],
+  [
+    "all additions, of packets that are followed and numbered, beneath stacks and in tunnels",
+    {
+      additions: allAdditions,
+      tracking: { follow: true, ids: true, stacks: true },
+      tunnel: {
+        l2: compileFor("EN10MB", "ip host 10.0.0.1", noNames),
+        l3: compileFor("RAW", "icmp", noNames),
+      },
+      mark: { value: 0x80000001, mask: 0xff0000ff },
+      netns: 4026531840,
+      ifindex: 2,
+      memory: { directMap: 0xffff888000000000n, pageArray: 0xffffea0000000000n, structPageBytes: 64 },
     },
   ],
   ["packets followed", { tracking: { follow: true, ids: false } }],
