@@ -8,7 +8,6 @@ import { expect } from "bun:test";
 import type { KernelName } from "../images.ts";
 import { peerStandsIn } from "../lab.ts";
 import type { TraceLine } from "../lines.ts";
-import { measured } from "../plan.ts";
 import { atLeast, type Checks, type Facts, type Run, type Scenario, withReason } from "../scenario.ts";
 import { tuple } from "./story.ts";
 
@@ -24,8 +23,9 @@ const peerSeconds = 60, peerKmodsSeconds = 30;
 
 /** Both start alone; then ours joins the peer for one packet. */
 export const startStop: Scenario = {
-  name: measured.scenario,
-  kernels: measured.kernels,
+  name: "start",
+  boot: "alone",
+  kernels: ["5.10", "6.1", "6.12"],
   limitSeconds: 420,
   script: `
     topo 1500
