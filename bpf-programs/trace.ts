@@ -63,7 +63,6 @@ export function kprobeProgram(options: TraceOptions, context: ProbeContext, argu
  * costs a look-up per hit, but every further perf event costs 0.1 s to close.
  */
 export function kprobePositionsProgram(options: TraceOptions, context: ProbeContext): ProgramSpec {
-  const found = label("found"), positions = [1, 2, 3, 4, 5].map((n) => label(`argument_${n}`));
   return {
     name: "kprobe_skb_any",
     type: BPF_PROG_TYPE_KPROBE,
@@ -72,30 +71,38 @@ export function kprobePositionsProgram(options: TraceOptions, context: ProbeCont
       prologue: [
         mov(r6, r1), // r6 = context, kept over the call
         ldx(r2, at(r1, context.instructionPointer, u64)),
-        stx(at(fp, slot.temp, u64), r2),
-        ldMap(r1, options.maps.positions),
-        lea(r2, at(fp, slot.temp, u64)),
-        call("bpf_map_lookup_elem"),
-        mov(r7, r6), // r7 = context
-        mov(r6, 0),
-        mov(r1, r7),
-        jeq(r0, 0, found), // no position, no packet
-        ldx(r2, at(r0, u64)),
-        positions.map((place, index) => jeq(r2, index + 1, place)),
-        ja(found),
-        positions.map((place, index) => [
-          place,
-          ldx(r6, at(r7, argumentOffset(context, index + 1), u64)),
-          ja(found),
-        ]),
-        found,
+        skbByPosition(options, context, r2),
       ],
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
     }),
   };
 }
 
-/** A kprobe-multi link on functions that have the packet in `argument`. Linux 5.18. */
+/** r6, the context, becomes the sk_buff of the probe whose key is `key`, or 0; the context stays in r1. */
+function skbByPosition(options: TraceOptions, context: ProbeContext, key: Register): Code {
+  const found = label("found"), positions = [1, 2, 3, 4, 5].map((n) => label(`argument_${n}`));
+  return [
+    stx(at(fp, slot.temp, u64), key),
+    ldMap(r1, options.maps.positions),
+    lea(r2, at(fp, slot.temp, u64)),
+    call("bpf_map_lookup_elem"),
+    mov(r7, r6), // r7 = context
+    mov(r6, 0),
+    mov(r1, r7),
+    jeq(r0, 0, found), // no position, no packet
+    ldx(r2, at(r0, u64)),
+    positions.map((place, index) => jeq(r2, index + 1, place)),
+    ja(found),
+    positions.map((place, index) => [
+      place,
+      ldx(r6, at(r7, argumentOffset(context, index + 1), u64)),
+      ja(found),
+    ]),
+    found,
+  ];
+}
+
+/** A kprobe-multi link on functions that have the packet in `argument` (1-5). Linux 5.18. */
 export function kprobeMultiProgram(
   options: TraceOptions,
   context: ProbeContext,
@@ -108,6 +115,24 @@ export function kprobeMultiProgram(
     license: "Dual BSD/GPL",
     code: trace(options, {
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
+      identify: functionEntry(context),
+    }),
+  };
+}
+
+/** The same for functions with different positions: `maps.positions` knows them by the function's entry. */
+export function kprobeMultiPositionsProgram(options: TraceOptions, context: ProbeContext): ProgramSpec {
+  return {
+    name: "multi_skb_any",
+    type: BPF_PROG_TYPE_KPROBE,
+    expectedAttachType: BPF_TRACE_KPROBE_MULTI,
+    license: "Dual BSD/GPL",
+    code: trace(options, {
+      prologue: [
+        mov(r6, r1), // r6 = context, kept over the calls
+        call("bpf_get_func_ip"),
+        skbByPosition(options, context, r0),
+      ],
       identify: functionEntry(context),
     }),
   };

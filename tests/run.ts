@@ -6,11 +6,13 @@
  * reason; under CI=true that is a failure, except for a kernel that Debian no longer has.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { cpus, freemem, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { type KernelName, kernelNames, NoSuchKernel } from "./vm/images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./vm/lab.ts";
+import { type BootName, bootNames, bootOf, runsOn } from "./vm/scenario.ts";
+import { scenarios } from "./vm/scenarios/all.ts";
 
 const repository = resolve(import.meta.dir, "..");
 const bun = process.execPath;
@@ -93,15 +95,65 @@ function kernel(): Row | Promise<Row> {
   return bunTest("kernel", files, {}, false);
 }
 
-function virtualMachine(name: KernelName): Row | Promise<Row> {
-  if (!peerStandsIn() && !existsSync(testedBinary())) return notRun(name, `there is no "${testedBinary()}"`);
-  try {
-    prepare(name, (line) => console.log(`${title(name)}: ${line}`));
-  } catch (error) {
-    return notRun(name, String(error), error instanceof NoSuchKernel);
+/** One boot of a kernel, for these scenarios. */
+interface Guest {
+  readonly kernel: KernelName;
+  readonly boot: BootName;
+  readonly names: readonly string[];
+}
+
+function virtualMachine({ kernel, names }: Guest): Row | Promise<Row> {
+  if (!peerStandsIn() && !existsSync(testedBinary())) {
+    return notRun(kernel, `there is no "${testedBinary()}"`);
   }
-  console.log(`${title(name)}: booting`);
-  return bunTest(name, ["./tests/vm/vm.test.ts"], { PWRU_VM_KERNELS: name }, true);
+  try {
+    prepare(kernel, (line) => console.log(`${title(kernel)}: ${line}`));
+  } catch (error) {
+    return notRun(kernel, String(error), error instanceof NoSuchKernel);
+  }
+  console.log(`${title(kernel)}: booting for ${names.join(", ")}`);
+  const env = { PWRU_VM_KERNELS: kernel, PWRU_VM_SCENARIOS: names.join(",") };
+  return bunTest(kernel, ["./tests/vm/vm.test.ts"], env, true);
+}
+
+/** The boots that kernels need for the scenarios that are `wanted`, or for all. */
+function guestsOf(kernels: readonly KernelName[], wanted?: readonly string[]): Guest[] {
+  return kernels.flatMap((kernel) => {
+    const mine = scenarios.filter((scenario) =>
+      runsOn(scenario, kernel) && (wanted?.includes(scenario.name) ?? true)
+    );
+    return bootNames.map((boot) => ({
+      kernel,
+      boot,
+      names: mine.filter((scenario) => bootOf(scenario) === boot).map(({ name }) => name),
+    }));
+  }).filter(({ names }) => names.length > 0);
+}
+
+/** Those that are measured first, alone, then the others beside each other, the longest first. */
+async function virtualMachines(kernels: readonly KernelName[], wanted?: readonly string[]): Promise<Row[]> {
+  const guests = guestsOf(kernels, wanted), rows: Row[] = [];
+  for (const guest of guests.filter(({ boot }) => boot === "alone")) rows.push(await virtualMachine(guest));
+  const width = Number(process.env["PWRU_VM_PARALLEL"] ?? guestsBeside());
+  const others = guests.filter(({ boot }) => boot !== "alone")
+    .sort((a, b) => b.names.length - a.names.length)
+    .sort((a, b) => Number(b.boot === "apart") - Number(a.boot === "apart"));
+  rows.push(...await inParallel(width, others.map((guest) => () => virtualMachine(guest))));
+  return kernels.map((name) => rows.filter((row) => row.part === name))
+    .filter((found) => found.length > 0)
+    .map((found) => found.reduce(added));
+}
+
+/** How many guests may run beside each other. One has 3 GiB, and its processors are idle half of the time. */
+function guestsBeside(): number {
+  return Math.max(1, Math.min(2, cpus().length, Math.floor(freemem() / 2 ** 32)));
+}
+
+function added(one: Row, other: Row): Row {
+  const { part } = one, reason = one.reason ?? other.reason;
+  const [passed, failed, skipped, seconds] = (["passed", "failed", "skipped", "seconds"] as const)
+    .map((key) => one[key] + other[key]) as [number, number, number, number];
+  return { part, passed, failed, skipped, seconds, ...(reason === undefined ? {} : { reason }) };
 }
 
 /** Runs the tasks, at most `width` at a time; results in the order of the tasks. */
@@ -158,8 +210,7 @@ async function main(): Promise<number> {
   if (wanted.includes("unit")) rows.push(await unit());
   if (wanted.includes("kernel")) rows.push(await kernel());
   const machines = kernelNames.filter((name) => wanted.includes(name));
-  const width = Number(process.env["PWRU_VM_PARALLEL"] ?? 1);
-  rows.push(...await inParallel(width, machines.map((name) => () => virtualMachine(name))));
+  rows.push(...await virtualMachines(machines, values.scenario?.split(",")));
 
   printTable(rows);
   const sum = (count: (row: Row) => number) => rows.reduce((total, row) => total + count(row), 0);

@@ -51,6 +51,9 @@ export interface Columns {
   readonly blob: Uint8Array;
 }
 
+/** Enough for ftrace's list and for a small kernel: what a table grows out of is garbage at the peak of a start. */
+const START_ROWS = 1 << 16, START_BYTES = 3 << 19, GROWTH = 1.5;
+
 /** Rows in the order of the file. Fill it, then look up: an index is made at the first look. */
 export class SymbolTable {
   #count = 0;
@@ -62,7 +65,7 @@ export class SymbolTable {
   #byAddress: { readonly addresses: Float64Array; readonly rows: Uint32Array } | undefined;
 
   constructor() {
-    this.#columns = columns(1 << 12, 1 << 17);
+    this.#columns = columns(START_ROWS, START_BYTES);
   }
 
   get size(): number {
@@ -81,8 +84,8 @@ export class SymbolTable {
       enoughBytes = this.#blobEnd + nameBytes <= blob.length;
     if (!enoughRows || !enoughBytes) {
       const grown = columns(
-        enoughRows ? names.length : Math.max(2 * names.length, this.#count + rows),
-        enoughBytes ? blob.length : Math.max(2 * blob.length, this.#blobEnd + nameBytes),
+        enoughRows ? names.length : Math.max(Math.ceil(GROWTH * names.length), this.#count + rows),
+        enoughBytes ? blob.length : Math.max(Math.ceil(GROWTH * blob.length), this.#blobEnd + nameBytes),
       );
       for (const key of ["addresses", "names", "hashes", "modules", "blob"] as const) {
         grown[key].set(this.#columns[key]);
@@ -195,7 +198,8 @@ export class SymbolTable {
    */
   #sort(): { addresses: Float64Array; rows: Uint32Array } {
     const keys = this.#columns.addresses, count = this.#count;
-    let rows = Uint32Array.from({ length: count }, (_, row) => row), spare = new Uint32Array(count);
+    let rows = new Uint32Array(count), spare = new Uint32Array(count);
+    for (let row = 0; row < count; row++) rows[row] = row;
     let runs = [0];
     for (let i = 1; i < count; i++) if (keys[i]! < keys[i - 1]!) runs.push(i);
     while (runs.length > 1) {

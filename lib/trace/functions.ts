@@ -17,7 +17,7 @@ import { parameters, POINTER_SIZE, sizeOf, strip } from "../btf/walk.ts";
 import { UnsupportedError, UsageError } from "../errors.ts";
 import { nearestName } from "../nearest_name.ts";
 import { type FtraceList, readFtraceList } from "../symbols/ftrace.ts";
-import { readKallsyms } from "../symbols/kallsyms.ts";
+import { KALLSYMS, readKallsyms } from "../symbols/kallsyms.ts";
 import type { KernelSymbol, SymbolTable } from "../symbols/table.ts";
 import { isExactName, wholeName } from "./pattern.ts";
 
@@ -53,7 +53,7 @@ export interface Selection {
    * starts 4 bytes earlier, and that is what bpf_get_func_ip gives.
    */
   readonly recordAddresses: boolean;
-  /** functions in BTF that take an skb and whose name matches */
+  /** functions in BTF that take an skb (not: make one) and whose name matches */
   readonly found: number;
   readonly skipped: Skipped;
 }
@@ -71,12 +71,14 @@ export interface FunctionSources {
 /**
  * The sources of the running kernel.
  *
+ * @param between is called now and then while the symbols are read
  * @param useFtrace false: do not spend time on ftrace's list, let the kernel refuse what it cannot trace
  */
 export function readFunctionSources(
-  { kernel, modules = [], useFtrace = true }: {
+  { kernel, modules = [], between, useFtrace = true }: {
     kernel: Btf;
     modules?: readonly Btf[];
+    between?: () => void;
     useFtrace?: boolean;
   },
 ): FunctionSources {
@@ -85,7 +87,7 @@ export function readFunctionSources(
     kernel,
     modules,
     ftrace: useFtrace ? readFtraceList() : undefined,
-    symbols: () => symbols ??= readKallsyms(),
+    symbols: () => symbols ??= readKallsyms(KALLSYMS, between),
   };
 }
 
@@ -205,7 +207,9 @@ export function selectFunctions(sources: FunctionSources, pattern: string = ""):
     ? "ftrace addresses"
     : "ftrace names and kallsyms";
   const candidates = [sources.kernel, ...sources.modules].flatMap(skbFunctions);
-  const wanted = all ? candidates : candidates.filter(({ name }) => matches.test(name));
+  const wanted = candidates.filter(({ name }) =>
+    (all || matches.test(name)) && (!constructors.has(name) || isExactName(pattern))
+  );
   const functions: TracedFunction[] = [], taken = new Set<number>();
   const skipped = { untraceable: 0, ambiguous: 0, displaced: 0, unknownAddress: 0 };
 
@@ -255,6 +259,16 @@ export function selectFunctions(sources: FunctionSources, pattern: string = ""):
     skipped,
   };
 }
+
+/**
+ * What these are given is memory that is to become an skb: its pointers are those of the packet that was there
+ * before, which would be shown in this one's place. They are traced only by their exact names.
+ */
+const constructors: ReadonlySet<string> = new Set([
+  "build_skb_around",
+  "__build_skb_around",
+  "__xdp_build_skb_from_frame",
+]);
 
 /** Suffixes after which the parameters in BTF still hold, in any combination. */
 const keptParameters = /^(?:\.(?:constprop|isra)\.\d+|\.llvm\.\d+)+$/;

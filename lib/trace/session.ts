@@ -177,6 +177,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     const sources = readFunctionSources({
       kernel: btf,
       modules: moduleTypes(btf, options.modules),
+      between: releaseCode,
       useFtrace: false,
     });
     // The peak of memory is here, where the lists of functions come on top of the types.
@@ -204,7 +205,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
       requireKprobeMulti(types);
-      return new KprobeMultiBackend(await select(), trace, context, load);
+      return new KprobeMultiBackend(await select(), trace, context, load, maps);
     },
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted

@@ -85,6 +85,7 @@ test.each<[name: string, spec: ProgramSpec]>([
   ["kprobe_bulk_no_options", programs.kprobeProgram(options("none"), context, 1)],
   ["kprobe_bulk_filter", programs.kprobeProgram(options("none", { filter }), context, 1)],
   ["kprobe_positions", programs.kprobePositionsProgram(options("none"), context)],
+  ["multi_positions", programs.kprobeMultiPositionsProgram(options("void"), context)],
   ["multi_struct_cast", programs.kprobeMultiProgram(options("struct", everything), context, 1)],
   ["multi_void_cast_filter", programs.kprobeMultiProgram(options("void", { filter }), context, 1)],
   ["kprobe_bulk_expression", programs.kprobeProgram(options("none", { expression }), context, 1)],

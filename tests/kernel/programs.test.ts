@@ -85,6 +85,7 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             programs.kprobeProgram(options, context, 5),
             programs.kprobePositionsProgram(options, context),
             programs.kprobeMultiProgram(options, context, 3),
+            programs.kprobeMultiPositionsProgram(options, context),
             programs.tracepointProgram(options, first as programs.TracepointHook),
           ];
           for (const spec of specs) {

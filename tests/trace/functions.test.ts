@@ -46,6 +46,7 @@ const functions: [name: string, types: number[]][] = [
   ["no_symbol", [skb]],
   ["__bpf_trace_x", [skb]],
   ["freed_init", [skb]],
+  ["build_skb_around", [skb]],
   ["repeated", [skb]],
   ["repeated", [skb]],
   ["contradictory", [skb]],
@@ -78,6 +79,7 @@ ffffffff81000f00 t many
 ffffffff81001000 t many
 ffffffff81001100 t __bpf_trace_x
 ffffffff81001200 T repeated
+ffffffff81001280 T build_skb_around
 ffffffff81001300 T contradictory
 ffffffff81002000 T _sinittext
 ffffffff81002100 t freed_init
@@ -136,6 +138,7 @@ test("the first skb among five parameters counts, whatever is const", () => {
     "no_symbol/1",
     "__bpf_trace_x/1",
     "freed_init/1",
+    "build_skb_around/1",
     "repeated/1",
     "contradictory/undefined",
   ]);
@@ -227,6 +230,10 @@ describe("--filter-func", () => {
     expect(show(planA, "[i]rs")).toEqual([]);
     expect(show(planA, "__pim_rcv")).toEqual(["__pim_rcv.constprop.0/2"]);
     expect(selectFunctions(planA, "many|third").found).toBe(2);
+  });
+  test("what makes a packet is traced only by its exact name", () => {
+    expect(show(planA, "build_skb.*")).toEqual([]);
+    expect(show(planA, "build_skb_around")).toEqual(["build_skb_around/1"]);
   });
   test.each<[name: string, why: string]>([
     ["frist", "there is no such function; did you mean first"],

@@ -10,6 +10,7 @@ import { parseLines, type TraceLine } from "./lines.ts";
 
 export interface Scenario {
   readonly name: string;
+  readonly boot?: BootName;
   /** kernels it makes sense on; all of them when left out */
   readonly kernels?: readonly KernelName[];
   /** bash */
@@ -21,6 +22,17 @@ export interface Scenario {
   /** what Debian's pwru cannot do: left out when it stands in for ours */
   readonly oursOnly?: Checks;
 }
+
+/**
+ * Which boot of its kernel it is part of: one in which times are measured, while nothing else runs on the host; one
+ * for what takes long; or the usual one.
+ */
+export type BootName = "alone" | "apart" | "usual";
+export const bootNames: readonly BootName[] = ["alone", "apart", "usual"];
+export const bootOf = ({ boot = "usual" }: Scenario): BootName => boot;
+
+export const runsOn = ({ kernels }: Scenario, kernel: KernelName): boolean =>
+  kernels?.includes(kernel) ?? true;
 
 /** What a boot is told of a scenario; makes its files. */
 export function jobOf({ name, script, limitSeconds, files }: Scenario): Job {

@@ -1,6 +1,7 @@
 # Starting, watching and stopping a tracer inside the guest. Sourced by every scenario.
 #
-#   start NAME [WORD...]      starts $TRACER with these words, returns when it is ready (or gone)
+#   start NAME [WORD...]      starts $TRACER with these words, returns when it is ready (or gone, or after
+#                             $PATIENCE seconds: then ready_ms is how long it was waited for)
 #   stop NAME [SIGNAL [MS]]   sends SIGINT or SIGNAL and waits until it is gone, MS milliseconds at most
 #   run NAME [WORD...]        starts it, waits for its end
 #
@@ -32,7 +33,7 @@ until_true() {
 }
 
 start() {
-  local name=$1 ready=/tmp/$1.ready begin
+  local name=$1 ready=/tmp/$1.ready begin end=$((SECONDS + ${PATIENCE:-600}))
   shift
   rm -f "$ready"
   now; begin=$NOW
@@ -42,7 +43,7 @@ start() {
   pid_of[$name]=$!
   set +m
   echo "$TRACER $*" > "$OUT/$name.command"
-  until [ -e "$ready" ] || ! alive ${pid_of[$name]}; do nap 0.02; done
+  until [ -e "$ready" ] || ! alive ${pid_of[$name]} || [ $SECONDS -ge $end ]; do nap 0.02; done
   now
   fact "$name" ready_ms $(((NOW - begin) / 1000))
   if [ -e "$ready" ]; then fact "$name" ready yes; else fact "$name" ready no; fi
@@ -71,8 +72,8 @@ reap() {
   trap - USR1
   if [ -n "$expired" ]; then
     fact "$name" gone no
-    # Where it hangs, thread by thread: $OUT/NAME.stuck
-    head -n 100 /proc/$pid/task/*/{status,stack} > "$OUT/$name.stuck"
+    # Where it hangs, thread by thread: $OUT/NAME.stuck. The peer is known to.
+    [ "$TRACER" = "$PEER" ] || head -n 100 /proc/$pid/task/*/{status,stack} > "$OUT/$name.stuck"
     return 1
   fi
   fact "$name" status $status

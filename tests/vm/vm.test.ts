@@ -1,8 +1,8 @@
 /**
- * Runs the scenarios on real kernels: one boot per kernel, every check a test.
+ * Runs the scenarios on real kernels: every check a test.
  *
- * Environment: PWRU_VM_KERNELS "6.1,6.12" and PWRU_VM_SCENARIOS "story,flood" restrict it, PWRU_VM_BINARY names
- * the tracer ("peer" for Debian's pwru), PWRU_VM_KEEP is a folder for what the guest wrote.
+ * Environment: PWRU_VM_KERNELS "6.1,6.12" and PWRU_VM_SCENARIOS "story,flood" restrict it, PWRU_VM_BINARY names the
+ * tracer ("peer" for Debian's pwru), PWRU_VM_KEEP is a folder for what the guest wrote.
  */
 import { beforeAll, describe, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { boot, type Outcome } from "./boot.ts";
 import { type KernelName, kernelNames } from "./images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./lab.ts";
-import { jobOf, Run, type Scenario } from "./scenario.ts";
+import { jobOf, Run, runsOn, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios/all.ts";
 
 const chosen = <T extends string>(variable: string, all: readonly T[]): readonly T[] => {
@@ -49,7 +49,7 @@ function unfinished(scenario: Scenario): Error {
 const names = chosen("PWRU_VM_SCENARIOS", scenarios.map((scenario) => scenario.name));
 
 describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
-  const mine = scenarios.filter((s) => names.includes(s.name) && (s.kernels?.includes(kernel) ?? true));
+  const mine = scenarios.filter((scenario) => names.includes(scenario.name) && runsOn(scenario, kernel));
   const limitMs = mine.reduce((sum, scenario) => sum + scenario.limitSeconds + 10, 180) * 1000;
   let outcomes: ReadonlyMap<string, Outcome> = new Map();
   let guestConsole = "";

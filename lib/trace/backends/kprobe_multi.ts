@@ -1,12 +1,13 @@
 /**
  * kprobe-multi: all functions in one go, by address, modules included. Linux 5.18 with FPROBE.
  *
- * One link per argument position, each with a program that knows it. A single link would have to ask every
- * hit for its attach cookie; closing a link takes up to 0.13 s (Linux 6.12, emulated), so five still let go
- * within a second.
+ * The two argument positions that nine of ten functions have the packet in get a link each, with a program that
+ * knows it; one more link serves the rest, whose program looks positions up. Closing a link takes 0.13 s (Linux
+ * 6.12, emulated). An attach cookie cannot tell the position: the kernel looks for it under the function's entry,
+ * which is not the address that ftrace lists.
  */
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
+import { kprobeMultiPositionsProgram, kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { KernelTypes } from "../../../asm/code.ts";
 import { UnsupportedError } from "../../errors.ts";
@@ -17,6 +18,7 @@ import {
   trialProgram,
 } from "../../link/kprobe_multi.ts";
 import type { Link } from "../../link/link.ts";
+import type { Maps } from "../../maps/maps.ts";
 import { symbolText } from "../../symbols/table.ts";
 import { isErrno } from "../../sys/ffi.ts";
 import { loadProgram, type Program } from "../../sys/program.ts";
@@ -54,18 +56,15 @@ export function requireKprobeMulti(kernel: KernelTypes): void {
   }
 }
 
+/** Argument positions with a program of their own. */
+const USUAL: ReadonlySet<number> = new Set([1, 2]);
+
 /** ENDBR (x86) or BTI (arm64) in front of ftrace's record: what bpf_get_func_ip gives begins there. */
 const LANDING_PAD_BYTES = 4n;
 
-/** Entry -> name. An entry that is a landing pad earlier than ftrace's record is known under both addresses. */
-function entryNames({ functions, recordAddresses }: Selection): Map<bigint, string> {
-  const names = new Map<bigint, string>();
-  for (const traced of functions) {
-    const name = symbolText(traced);
-    names.set(traced.address, name);
-    if (recordAddresses) names.set(traced.address - LANDING_PAD_BYTES, name);
-  }
-  return names;
+/** Where a function's entry may be: before ftrace's record there is a landing pad, or nothing. */
+function entries({ address }: TracedFunction, recordAddresses: boolean): bigint[] {
+  return recordAddresses ? [address, address - LANDING_PAD_BYTES] : [address];
 }
 
 export class KprobeMultiBackend implements ProbeBackend {
@@ -74,10 +73,12 @@ export class KprobeMultiBackend implements ProbeBackend {
   readonly failures: ProbeFailure[] = [];
   attached = 0;
   readonly #functions: readonly TracedFunction[];
+  readonly #recordAddresses: boolean;
+  readonly #maps: Maps;
   readonly #options: TraceOptions;
   readonly #context: ProbeContext;
   readonly #load: Load;
-  readonly #names: ReadonlyMap<bigint, string>;
+  readonly #names = new Map<bigint, string>();
   readonly #programs: Program[] = [];
   readonly #links: Link[] = [];
   /** by links that are closed */
@@ -86,16 +87,21 @@ export class KprobeMultiBackend implements ProbeBackend {
   readonly #trials: Disposable[] = [];
 
   constructor(
-    selection: Selection,
+    { functions, recordAddresses }: Selection,
     options: TraceOptions,
     context: ProbeContext,
     load: Load,
+    maps: Maps,
   ) {
-    this.#functions = selection.functions;
+    this.#functions = functions;
+    this.#recordAddresses = recordAddresses;
+    this.#maps = maps;
     this.#options = options;
     this.#context = context;
     this.#load = load;
-    this.#names = entryNames(selection);
+    for (const traced of functions) {
+      for (const entry of entries(traced, recordAddresses)) this.#names.set(entry, symbolText(traced));
+    }
   }
 
   get found(): number {
@@ -104,10 +110,15 @@ export class KprobeMultiBackend implements ProbeBackend {
 
   attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
     let done = 0;
-    for (const argument of new Set(this.#functions.map((traced) => traced.argument))) {
+    const groups = Map.groupBy(this.#functions, ({ argument }) => USUAL.has(argument) ? argument : undefined);
+    for (const [argument, functions] of groups) {
       if (signal.aborted) break;
-      const functions = this.#functions.filter((traced) => traced.argument === argument);
-      const program = this.#load(kprobeMultiProgram(this.#options, this.#context, argument));
+      if (argument === undefined) this.#notePositions(functions);
+      const program = this.#load(
+        argument === undefined
+          ? kprobeMultiPositionsProgram(this.#options, this.#context)
+          : kprobeMultiProgram(this.#options, this.#context, argument),
+      );
       this.#programs.push(program);
       const attached = attachKprobeMultiWherePossible(program, {
         addresses: BigUint64Array.from(functions, ({ address }) => address),
@@ -122,6 +133,19 @@ export class KprobeMultiBackend implements ProbeBackend {
     }
     onLive();
     return Promise.resolve();
+  }
+
+  /** For the program that does not know them. */
+  #notePositions(functions: readonly TracedFunction[]): void {
+    const positions = this.#maps.get(this.#options.maps.positions);
+    const key = new Uint8Array(8), value = new Uint8Array(8), keyView = new DataView(key.buffer);
+    for (const traced of functions) {
+      value[0] = traced.argument;
+      for (const entry of entries(traced, this.#recordAddresses)) {
+        keyView.setBigUint64(0, entry, true);
+        positions.update(key, value);
+      }
+    }
   }
 
   nameOf(address: bigint): string | undefined {

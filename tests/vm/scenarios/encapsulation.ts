@@ -113,6 +113,7 @@ const shown = (run: Run, filter: string) => run.lines(`${tracerOf(filter)}.out`)
 
 export const encapsulation: Scenario = {
   name: "encapsulation",
+  boot: "apart",
   kernels: ["6.12"],
   limitSeconds: 400,
   script: `

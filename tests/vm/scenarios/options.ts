@@ -95,6 +95,7 @@ const startOf = ({ name, words, filter = "icmp" }: Option) =>
 
 export const selection: Scenario = {
   name: "options",
+  boot: "apart",
   kernels: ["6.12"],
   limitSeconds: 300,
   script: `
