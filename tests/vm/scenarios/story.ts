@@ -56,7 +56,7 @@ export const story: Scenario = {
     }
     case "$PWRU $(uname -r)" in "$PEER "*) ;; *" 6.12."*)
       verdict multi
-      verdict classic --backend kprobe --output-json
+      verdict classic --backend kprobe --filter-func '(ip|udp)_.*' --output-json
     esac
     untopo
   `,
@@ -151,7 +151,7 @@ export const story: Scenario = {
       // Where the end's misses come from: the kernel's table is as we read it, and our probes are in it.
       const profile = run.text("classic.profile"), lines = profile.trimEnd().split("\n");
       const events = new Set(lines.map((line) => line.trim().split(/ +/)[0] ?? ""));
-      expect(lines.length).toBeGreaterThan(1000);
+      expect(lines.length).toBeGreaterThan(20);
       expect([...events].filter((event) => !/^e\d+_\d+$/.test(event))).toEqual([]);
       expect(sumMisses(profile.replace(/ \d+$/gm, " 1"), events)).toBe(BigInt(lines.length));
     },
