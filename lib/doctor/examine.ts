@@ -8,7 +8,7 @@ import { loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { probe } from "../features.ts";
 import { kprobePmuType } from "../link/kprobe_pmu.ts";
-import { openTracefs, tracefsPresence } from "../link/tracefs.ts";
+import { mountHint, openTracefs, tracefsPresence } from "../link/tracefs.ts";
 import { InterfaceTable } from "../output/interfaces.ts";
 import { fetchFtraceList, type FtraceList } from "../symbols/ftrace.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
@@ -124,7 +124,7 @@ async function functionList(
     }
     const [found, remedy] = tracefsPresence() === "mounted"
       ? ["the kernel is built without function tracing", "CONFIG_DYNAMIC_FTRACE=y is missing"]
-      : ["tracefs is not mounted", "mount -t tracefs tracefs /sys/kernel/tracing"];
+      : ["tracefs is not mounted", mountHint];
     return { list: promise, finding: { name, state: "no", found, remedy } };
   } catch (error) {
     return { list: promise, finding: refusal(name, error, otherwise) };

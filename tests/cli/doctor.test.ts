@@ -46,6 +46,13 @@ pwru traces here by tracepoint, at 29 tracepoints
 `);
 });
 
+test("a remedy is said once to people, and always to programs", () => {
+  const [, list] = examination.findings;
+  const twice = { ...examination, findings: [list, { ...list, name: "kprobe events" }] } as Examination;
+  expect(plainText(twice).match(/->/g)?.length).toBe(1);
+  expect(jsonText(twice).match(/mount -t/g)?.length).toBe(2);
+});
+
 test("JSON: one line, every field there", () => {
   const text = jsonText(examination);
   expect(text.indexOf("\n")).toBe(text.length - 1);
