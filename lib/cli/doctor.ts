@@ -12,9 +12,19 @@ export function verdictText({ backend, isDefault, probes }: Examination): string
   return `pwru traces here by --backend ${backend}, at ${probes} ${things}: ${why}`;
 }
 
+/** The findings for people: a remedy that is the same as an earlier one is not said again. */
+function toldOnce(findings: readonly Finding[]): Finding[] {
+  const said = new Set<string>();
+  return findings.map(({ remedy, ...rest }) => {
+    if (remedy === undefined || said.has(remedy)) return rest;
+    said.add(remedy);
+    return { ...rest, remedy };
+  });
+}
+
 /** Columns, for whatever is no terminal: name, state, finding; the remedy is a row of its own. */
 export function plainText(examination: Examination): string {
-  const rows = examination.findings.flatMap(({ name, state, found, remedy }) => [
+  const rows = toldOnce(examination.findings).flatMap(({ name, state, found, remedy }) => [
     [name, state, found],
     ...(remedy === undefined ? [] : [["", "", `-> ${remedy}`]]),
   ]);
@@ -38,7 +48,7 @@ const NARROWEST = 30;
 export async function tableText(examination: Examination, columns: number): Promise<string> {
   const { default: Table } = await import("cli-table3"); // not before it is needed
   const head = ["asked", "state", "found, and -> what would help"];
-  const cells = examination.findings.map(({ name, state, found, remedy }: Finding) => [
+  const cells = toldOnce(examination.findings).map(({ name, state, found, remedy }) => [
     name,
     state,
     remedy === undefined ? found : `${found}\n-> ${remedy}`,

@@ -158,7 +158,8 @@ export const options = {
   "doctor": flag(false, {
     help: "try what this machine lets a trace do, print what works and what would help, and exit",
     detail: "Every backend is attached to one function or tracepoint and has to see a packet there. With " +
-      "--output-json it is one JSON object. The exit status is 0 when at least one backend works.",
+      "--output-json it is one JSON object, as docs/doctor.schema.json describes it. The exit status is 0 when at " +
+      "least one backend works.",
     section: "Run",
   }),
   "dump-filter": {

@@ -13,8 +13,11 @@ import { openSession, preference, readKernel, type Session } from "../trace/sess
 import { type Demonstration, type Passage, stepsOf } from "./paths.ts";
 import { LARGE_MTU, Scene } from "./scene.ts";
 
-/** What the pod's link takes in turn: one that is large enough, one that is not. */
-const MTUS = [LARGE_MTU, 1500] as const;
+/**
+ * What the pod's link takes in turn, one that is large enough and one that is not; and how long an answer is
+ * waited for: one that comes on a busy machine may take its time, one that does not shows as dropped.
+ */
+const ROUNDS = [{ mtu: LARGE_MTU, patienceMs: 3000 }, { mtu: 1500, patienceMs: 500 }] as const;
 /** One answer on its way makes a hundred records of 300 bytes. */
 const RING_BYTES = 1 << 20;
 const BATCH_RECORDS = 8192;
@@ -51,11 +54,11 @@ export async function play(options: PlayOptions): Promise<Demonstration | undefi
     await backend.attach({ signal, onLive: () => {}, onProgress });
     const take = reader(session, scene, options);
     const passages: Passage[] = [];
-    for (const mtu of MTUS) {
+    for (const { mtu, patienceMs } of ROUNDS) {
       if (signal.aborted) return undefined;
       scene.setPodMtu(mtu);
       take();
-      const arrived = scene.answer();
+      const arrived = scene.answer(patienceMs);
       await sleep(SETTLE_MS);
       passages.push({ mtu, arrived, steps: stepsOf(take(), (inode) => scene.placeOf(inode)) });
     }

@@ -42,7 +42,6 @@ export const ANSWER_FILTER = "udp and src host 10.9.2.2 and src port 9053 and ds
 
 /** A way that is not there after so many tries of so long never will be. */
 const WARM_UP_TRIES = 100, WARM_UP_MS = 20;
-const ARRIVAL_MS = 500;
 
 /** @throws {UnsupportedError} this kernel has no network namespaces, or allows no more of them */
 function newNetns(): Netns {
@@ -139,11 +138,11 @@ export class Scene implements Disposable {
     request(this.#route.pod, linkMtu(this.#indexOf("pod", "eth0"), mtu));
   }
 
-  /** Sends the answer; whether it reached the pod. */
-  answer(): boolean {
+  /** Sends the answer; whether it reached the pod in that time. */
+  answer(patienceMs: number): boolean {
     this.#server.send(new Uint8Array(ANSWER_BYTES), client);
-    const end = performance.now() + ARRIVAL_MS;
-    for (let left = ARRIVAL_MS; left > 0; left = end - performance.now()) {
+    const end = performance.now() + patienceMs;
+    for (let left = patienceMs; left > 0; left = end - performance.now()) {
       if (this.#client.receive(left) === ANSWER_BYTES) return true;
     }
     return false;

@@ -8,7 +8,7 @@ import { loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { probe } from "../features.ts";
 import { kprobePmuType } from "../link/kprobe_pmu.ts";
-import { openTracefs, tracefsPresence } from "../link/tracefs.ts";
+import { mountHint, openTracefs, tracefsPresence } from "../link/tracefs.ts";
 import { InterfaceTable } from "../output/interfaces.ts";
 import { fetchFtraceList, type FtraceList } from "../symbols/ftrace.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
@@ -56,6 +56,10 @@ export async function examine(
     const { btf } = readKernel({ ...options, backend: "tracepoint" });
     return { value: btf, found: `${btf.index.length} types, read from the kernel's BTF` };
   });
+  const symbols = attempt("kernel symbols", otherwise, () => {
+    const value = readKallsyms();
+    return { value, found: `${value.size} functions with their addresses` };
+  });
   const list = await functionList(otherwise);
   const around: Finding[] = [
     { name: "kernel", state: "ok", found: `Linux ${release()} on ${arch()}` },
@@ -66,17 +70,14 @@ export async function examine(
     types.finding,
     ...(types.value === undefined ? [] : [moduleTypes(types.value)]),
     ringBuffer(otherwise),
-    attempt("kernel symbols", otherwise, () => {
-      const symbols = readKallsyms();
-      return { value: symbols, found: `${symbols.size} functions with their addresses` };
-    }).finding,
+    symbols.finding,
     list.finding,
     kprobeEvents(otherwise),
   ];
   if (types.value === undefined) {
     return { findings: around, backend: undefined, isDefault: false, probes: undefined };
   }
-  const kernel: KernelSources = { btf: types.value, ftrace: list.list };
+  const kernel: KernelSources = { btf: types.value, ftrace: list.list, symbols: symbols.value };
   const trials: Trial[] = [];
   for (const name of preference) trials.push(await tryBackend(name, kernel, otherwise));
   const best = trials.find(({ works }) => works)?.backend;
@@ -124,7 +125,7 @@ async function functionList(
     }
     const [found, remedy] = tracefsPresence() === "mounted"
       ? ["the kernel is built without function tracing", "CONFIG_DYNAMIC_FTRACE=y is missing"]
-      : ["tracefs is not mounted", "mount -t tracefs tracefs /sys/kernel/tracing"];
+      : ["tracefs is not mounted", mountHint];
     return { list: promise, finding: { name, state: "no", found, remedy } };
   } catch (error) {
     return { list: promise, finding: refusal(name, error, otherwise) };

@@ -84,7 +84,9 @@ export async function tryBackend(
       await probes.release({ say: () => {}, signal });
     }
   } catch (error) {
-    return { backend, opens, works: false, finding: refusal(backend, error, otherwise) };
+    const finding = refusal(backend, error, otherwise), { remedy = "", ...rest } = finding;
+    // The other backends are tried anyway.
+    return { backend, opens, works: false, finding: remedy.startsWith("--backend ") ? rest : finding };
   }
 
   function no(found: string, remedy: string | undefined): Trial {

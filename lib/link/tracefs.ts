@@ -54,6 +54,10 @@ export function tracefsPresence(
   return files.some(exists) ? "mounted" : files.some(denied) ? "denied" : "absent";
 }
 
+/** What to do where tracefs is absent. */
+export const mountHint =
+  "mount -t tracefs tracefs /sys/kernel/tracing; in a container, give it that directory of the host";
+
 /** The directory with `kprobe_events`. */
 export function findTracefs(
   exists: (path: string) => boolean = existsSync,
@@ -73,7 +77,7 @@ export function findTracefs(
     });
   }
   throw new UnsupportedError("Cannot define kprobe events: tracefs is not mounted", {
-    hint: "mount -t tracefs tracefs /sys/kernel/tracing; in a container, give it that directory of the host",
+    hint: mountHint,
   });
 }
 

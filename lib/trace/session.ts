@@ -228,6 +228,8 @@ export interface KernelSources {
   readonly btf: Btf;
   /** absent: no backend that needs the list will be opened; whoever awaits it hears of what went wrong */
   readonly ftrace?: Promise<FtraceList | undefined>;
+  /** /proc/kallsyms; absent: read when it is needed */
+  readonly symbols?: SymbolTable | undefined;
 }
 
 /** @throws {UnsupportedError} there are no types to be had */
@@ -248,7 +250,7 @@ export function readKernel(
  */
 export async function openSession(
   options: SessionOptions,
-  { btf, ftrace }: KernelSources = readKernel(options),
+  { btf, ftrace, symbols: known }: KernelSources = readKernel(options),
 ): Promise<Session> {
   const { filter, tunnel, mark, netns, ifindex, meta, tuple } = options;
   const { follow = false, ids = false, stacks = false, packetlessFunctions: packetless = [] } = options;
@@ -290,7 +292,7 @@ export async function openSession(
     });
     // The peak of memory is here, where the lists of functions come on top of the types.
     releaseCode();
-    let table: SymbolTable | undefined;
+    let table = known;
     const symbols = () => {
       if (table !== undefined) return table;
       table = sources.symbols();

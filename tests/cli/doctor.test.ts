@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { jsonText, plainText, tableText, verdictText } from "../../lib/cli/doctor.ts";
 import type { Examination } from "../../lib/doctor/examine.ts";
+import { validReport } from "./doctor_schema.ts";
 
 const examination: Examination = {
   findings: [
@@ -46,10 +47,15 @@ pwru traces here by tracepoint, at 29 tracepoints
 `);
 });
 
+test("a remedy is said once to people, and always to programs", () => {
+  const [, list] = examination.findings;
+  const twice = { ...examination, findings: [list, { ...list, name: "kprobe events" }] } as Examination;
+  expect(plainText(twice).match(/->/g)?.length).toBe(1);
+  expect(jsonText(twice).match(/mount -t/g)?.length).toBe(2);
+});
+
 test("JSON: one line, every field there", () => {
-  const text = jsonText(examination);
-  expect(text.indexOf("\n")).toBe(text.length - 1);
-  const { findings, ...rest } = JSON.parse(text);
+  const { findings, ...rest } = validReport(jsonText(examination));
   expect(rest).toEqual({
     kernel: expect.any(String),
     arch: process.arch,
@@ -57,8 +63,13 @@ test("JSON: one line, every field there", () => {
     is_default: true,
     probes: 29,
   });
-  expect(findings[0]).toEqual({ name: "lockdown", state: "ok", found: "none", remedy: null });
-  expect(findings[1].remedy).toBe("mount -t tracefs tracefs /sys/kernel/tracing");
+  expect(findings[0] as unknown).toEqual({ name: "lockdown", state: "ok", found: "none", remedy: null });
+  expect(findings[1]?.remedy).toBe("mount -t tracefs tracefs /sys/kernel/tracing");
+});
+
+test("JSON where nothing works", () => {
+  const nothing = { ...examination, backend: undefined, probes: undefined, isDefault: false };
+  expect(validReport(jsonText(nothing))).toMatchObject({ backend: null, probes: null, is_default: false });
 });
 
 test.each<[Partial<Examination>, string]>([

@@ -1,19 +1,13 @@
 /** The doctor on this very kernel: as root, as nobody, in namespaces; what it says against what is so. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
+import { type Report, validReport } from "../cli/doctor_schema.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
 import { rawTraceWhile } from "./tracer.ts";
 
 setDefaultTimeout(60_000);
 
 const main = join(import.meta.dir, "../../main.ts");
-
-interface Report {
-  readonly backend: string | null;
-  readonly is_default: boolean;
-  readonly probes: number | null;
-  readonly findings: readonly { name: string; state: string; found: string; remedy: string | null }[];
-}
 
 /** Runs the doctor behind some words, such as setpriv and its options. */
 function examine(...before: string[]): { report: Report; status: number; of: (name: string) => string } {
@@ -24,7 +18,7 @@ function examine(...before: string[]): { report: Report; status: number; of: (na
     "--doctor",
     "--output-json",
   ], { env: { ...process.env } });
-  const report = JSON.parse(stdout.toString()) as Report;
+  const report = validReport(stdout.toString());
   const of = (name: string) => {
     const finding = report.findings.find((row) => row.name === name);
     return `${finding?.state}: ${finding?.found}`;

@@ -3,7 +3,7 @@
 #   start NAME [WORD...]      starts $TRACER with these words, returns when it is ready (or gone, or after
 #                             $PATIENCE seconds: then ready_ms is how long it was waited for)
 #   stop NAME [SIGNAL [MS]]   sends SIGINT or SIGNAL and waits until it is gone, MS milliseconds at most
-#   run NAME [WORD...]        starts it, waits for its end
+#   run NAME [WORD...]        starts it, waits for its end, $RUN_PATIENCE_MS milliseconds at most (30000)
 #
 # $TRACER is the binary under test unless a scenario says otherwise; $TRACER_OPTIONS are words for every start.
 # Leaves $OUT/NAME.out, NAME.err and NAME.facts, lines of key=value:
@@ -103,7 +103,7 @@ run() {
   set +m
   echo "$TRACER $*" > "$OUT/$name.command"
   # One that should have refused and did not is ended.
-  reap "$name" "$begin" 30000 || { kill -INT ${pid_of[$name]}; reap "$name" "$NOW" 10000; }
+  reap "$name" "$begin" "${RUN_PATIENCE_MS:-30000}" || { kill -INT ${pid_of[$name]}; reap "$name" "$NOW" 10000; }
 }
 
 # lines_in NAME N: whether the tracer has printed N lines (the header counts).

@@ -75,8 +75,9 @@ const checks: Checks = {
 
 export const demo: Scenario = {
   name: "demo",
-  limitSeconds: 180,
+  limitSeconds: 300,
   script: `
+    RUN_PATIENCE_MS=90000
     # What a demonstration could leave or change.
     state() {
       until_true 30 swept
@@ -96,7 +97,7 @@ export const demo: Scenario = {
     "$PWRU" --demo > "$OUT/interrupted.out" 2> "$OUT/interrupted.err" &
     pid=$!
     set +m
-    until_true 30 grep -q Attaching "$OUT/interrupted.err"
+    until_true 90 grep -q Attaching "$OUT/interrupted.err"
     kill -INT $pid
     wait $pid
     echo $? > "$OUT/interrupted.status"

@@ -88,8 +88,9 @@ const checks: Checks = {
 
 export const doctor: Scenario = {
   name: "doctor",
-  limitSeconds: 180,
+  limitSeconds: 300,
   script: `
+    RUN_PATIENCE_MS=90000
     modprobe -q veth
     mount -t securityfs none /sys/kernel/security
     run normal --doctor --output-json
@@ -98,7 +99,7 @@ export const doctor: Scenario = {
     "$PWRU" 'host 192.0.2.1' > /dev/null 2> "$OUT/trace.err" &
     pid=$!
     set +m
-    until_true 30 grep -q Attaching "$OUT/trace.err"
+    until_true 90 grep -q Attaching "$OUT/trace.err"
     kill -INT $pid
     wait $pid
     until_true 30 swept
