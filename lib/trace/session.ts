@@ -2,18 +2,16 @@
  * One run of the tracer, from options to a stream of records: the kernel's types, the programs, the probes,
  * the ring buffer, the counters. It prints nothing and knows no command line.
  */
-import { type Additions, type RecordLayout, recordLayout, traceCounters } from "../../bpf-programs/events.ts";
+import { traceCounters } from "../../bpf-programs/events.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
-import { compileDump, type Dump } from "../btf/dump.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError, UsageError } from "../errors.ts";
-import { compileFilter, compileValue, skb, type Value } from "../expr/compile.ts";
-import { formatResult, plainResult } from "../expr/format.ts";
+import { compileFilter, skb } from "../expr/compile.ts";
 import { openKprobes } from "../link/kprobe.ts";
 import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
@@ -27,6 +25,7 @@ import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
+import { type RecordContents, recordContents, type WantedContents } from "./contents.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
 import { wholeName } from "./pattern.ts";
 import { packetTracepoints } from "./tracepoints.ts";
@@ -50,38 +49,8 @@ export interface SessionOptions {
   readonly expression?: string;
   readonly meta: boolean;
   readonly tuple: boolean;
-  /** who called the function; tracepoints cannot tell */
-  readonly caller: boolean;
-  /** the kernel's stack */
-  readonly stack: boolean;
-  /** sk_buff.cb, as programs see it */
-  readonly controlBlock: boolean;
-  /** addresses and ports of the packet inside a tunnel's */
-  readonly tunnel: boolean;
-  /** structs to copy whole */
-  readonly dumps: readonly DumpName[];
-  /** numbers to read, C about `skb` */
-  readonly values: readonly string[];
-}
-
-const structs = { skb: "sk_buff", sharedInfo: "skb_shared_info" } as const;
-export type DumpName = keyof typeof structs;
-
-/** What the records hold, and how it is shown. */
-export interface RecordContents {
-  readonly record: RecordLayout;
-  readonly dumps: readonly { readonly name: DumpName; readonly struct: string; readonly dump: Dump }[];
-  readonly values: readonly RecordValue[];
-}
-
-/** One of the record's values. */
-export interface RecordValue {
-  /** the expression */
-  readonly source: string;
-  /** its last member's name */
-  readonly label: string;
-  text(value: bigint): string;
-  plain(value: bigint): number | string | boolean;
+  /** what each record has beyond the line that is always printed */
+  readonly contents: WantedContents;
 }
 
 /** What the programs counted on all CPUs. */
@@ -171,8 +140,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     ? undefined
     : compileFilter(options.expression, btf, skb);
   const types = new BtfTypes(btf), maps = new Maps();
-  const values = options.values.map((source) => compileValue(source, btf, skb));
-  const additions = { ...additionsOf(options, types), values };
+  const { additions, contents } = recordContents(options.contents, types);
   const memory = filter === undefined ? undefined : readMemoryMap(types.sizeOf("page"));
   const trace: TraceOptions = {
     kernel: types,
@@ -228,7 +196,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
     // deno-lint-ignore require-await
     async tracepoint() {
-      if (options.caller) {
+      if (options.contents.caller) {
         const instead = options.backend === undefined ? "kprobes cannot be set here, and " : "";
         throw new UnsupportedError(`Cannot print callers: ${instead}tracepoints have none`, {
           hint: "leave out --output-caller, or take --output-stack, which shows callers too",
@@ -246,40 +214,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
   };
   try {
-    const contents = {
-      record: recordLayout(additions),
-      dumps: dumpsOf(options, types),
-      values: values.map((value, i) => recordValue(options.values[i]!, value, btf)),
-    };
     return new Session(types, maps, trace, contents, await choose(options.backend, create));
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;
   }
-}
-
-function additionsOf(
-  { caller, stack, controlBlock, tunnel, dumps }: SessionOptions,
-  types: BtfTypes,
-): Additions {
-  const size = (name: DumpName) => dumps.includes(name) ? types.sizeOf(structs[name]) : 0;
-  return { caller, stack, controlBlock, tunnel, skbBytes: size("skb"), sharedInfoBytes: size("sharedInfo") };
-}
-
-function dumpsOf({ dumps }: SessionOptions, types: BtfTypes): RecordContents["dumps"] {
-  return dumps.map((name) => {
-    const struct = structs[name];
-    return { name, struct, dump: compileDump(types.btf, types.structId(struct)!) };
-  });
-}
-
-function recordValue(source: string, { label, tree: { type } }: Value, btf: Btf): RecordValue {
-  return {
-    source,
-    label,
-    text: (value) => formatResult(btf, type, value),
-    plain: (value) => plainResult(btf, type, value),
-  };
 }
 
 function moduleTypes(kernel: Btf, modules: SessionOptions["modules"]): Btf[] {

@@ -114,7 +114,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
       expect(/\.dev = \(struct net_device \*\)0xffff[0-9a-f]{12},/.test(text)).toBe(ifindex !== 0);
       expect(text).toMatch(/\n \.head = \(unsigned char \*\)0xffff[0-9a-f]{12},\n/);
       expect(text).toMatch(/\n}\n\n\(struct skb_shared_info\){\n( .*\n)*}/);
-      expect(text).toMatch(/\n \.dataref = \(atomic_t\){\n  \.counter = \(int\)[1-9]/);
+      expect(text).toMatch(/\n \.dataref = \(atomic_t\){\n {2}\.counter = \(int\)[1-9]/);
     }
     expect(new Set(lines.map(({ mark }) => mark)).has(42)).toBe(true);
   });
