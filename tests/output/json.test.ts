@@ -561,4 +561,4 @@ test("every combination of options is as the schema says", () => {
     }
   }
   expect(lines).toBe(2 ** 6 * 4 * kinds.length);
-});
+}, 60_000);
