@@ -98,7 +98,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   if (options.outputMeta || summing) warnOfNamespaces(interfaces.scan(), log);
   const netnsNames = new NetnsNameTable();
   if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
-  const namesOf = names(session, wanted.caller || wanted.stack);
+  const namesOf = names(session, wanted.contents?.caller || wanted.contents?.stack);
   await using output = openOutput(options, (message, { message: error }) => log.warn(message, { error }));
   const printer = makePrinter(output.writer, {
     ...options,
@@ -336,15 +336,17 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     meta: options.outputMeta || options.outputNetnsNames || summing,
     tuple: options.outputTuple || summing,
     ends: summing,
-    caller: lines && options.outputCaller,
-    stack: lines && options.outputStack,
-    controlBlock: lines && options.outputSkbCb,
-    tunnelTuple: lines && options.outputTunnel,
-    values: options.outputSkbMetadata,
-    dumps: [
-      ...(lines && options.outputSkb ? ["skb" as const] : []),
-      ...(lines && options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
-    ],
+    contents: {
+      caller: lines && options.outputCaller,
+      stack: lines && options.outputStack,
+      controlBlock: lines && options.outputSkbCb,
+      tunnel: lines && options.outputTunnel,
+      dumps: [
+        ...(lines && options.outputSkb ? ["skb" as const] : []),
+        ...(lines && options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
+      ],
+      values: options.outputSkbMetadata,
+    },
     follow: options.filterTrackSkb,
     ids: lines && options.outputPacketId,
     stacks: options.filterTrackSkbByStackid || options.filterNonSkbFuncs.length > 0,

@@ -89,9 +89,9 @@ interface Frame {
   readonly internal: boolean;
 }
 
-/** What runs a program at a tracepoint, and the program itself. */
-const TRACEPOINT_INTERNALS = /^(bpf_prog_|bpf_trace_run|__bpf_trace_|__traceiter_)/;
-/** The innermost frames that can be such. */
+/** What runs a program at a tracepoint. It is called by what the packet passes, and calls the program. */
+const TRACEPOINT_INTERNALS = /^(bpf_trace_run|__bpf_trace_|__traceiter_)/;
+/** The innermost frames that can be such, or the program. */
 const MOST_INTERNALS = 8;
 
 /** The process cell of one pid, valid while its name is these 16 bytes. */

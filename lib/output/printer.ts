@@ -1,7 +1,5 @@
 /** What every output format is made of: what it is told, whom it asks for names, what it does. */
-
-import type { RecordLayout } from "../../bpf-programs/events.ts";
-import type { Dump } from "../btf/dump.ts";
+import type { RecordContents } from "../trace/contents.ts";
 import type { Ledger } from "./ledger.ts";
 
 /** One printer per trace. */
@@ -22,7 +20,8 @@ export interface EventPrinter {
   end(ledger: Ledger): void;
 }
 
-export interface PrintOptions {
+/** What the records hold beyond a packetEvent is all printed; without it, nothing. */
+export interface PrintOptions extends Partial<RecordContents> {
   readonly outputMeta: boolean;
   readonly outputTuple: boolean;
   /** the flags of TCP packets, as part of the tuple */
@@ -33,32 +32,8 @@ export interface PrintOptions {
   readonly timestamp: "none" | "current" | "relative" | "absolute";
   /** the probes are tracepoints: kfree_skb has its reason and place in other arguments */
   readonly tracepoints: boolean;
-  /** what the records hold beyond a packetEvent, all of which is printed; absent: nothing */
-  readonly record?: RecordLayout;
-  /** how to show its copies of structs, in this order */
-  readonly dumps?: readonly StructDump[];
-  /** how to show its values, in the record's order */
-  readonly values?: readonly ShownValue[];
   /** CLOCK_REALTIME - CLOCK_MONOTONIC in ns, measured once; for "absolute" */
   readonly bootOffsetNs: bigint;
-}
-
-/** A struct that is shown whole. */
-export interface StructDump {
-  readonly name: "skb" | "sharedInfo";
-  /** sk_buff, skb_shared_info */
-  readonly struct: string;
-  readonly dump: Dump;
-}
-
-/** A number that an expression gave. */
-export interface ShownValue {
-  /** the expression */
-  readonly source: string;
-  /** its last member's name */
-  readonly label: string;
-  text(value: bigint): string;
-  plain(value: bigint): number | string | boolean;
 }
 
 /** Names for what the records carry as numbers. Each answer is kept, so they may be slow. */

@@ -2,7 +2,7 @@
  * One run of the tracer, from options to a stream of records: the kernel's types, the programs, the probes,
  * the ring buffer, the counters. It prints nothing and knows no command line.
  */
-import { type Additions, packetEvent, type RecordLayout, traceCounters } from "../../bpf-programs/events.ts";
+import { packetEvent, traceCounters } from "../../bpf-programs/events.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
@@ -10,13 +10,11 @@ import { type PacketFilter, recordOf, type TraceOptions } from "../../bpf-progra
 import type { TracepointHook } from "../../bpf-programs/trace.ts";
 import { keepsSet } from "../../bpf-programs/tracking.ts";
 import type { TunnelFilter } from "../../bpf-programs/tunnel.ts";
-import { compileDump, type Dump } from "../btf/dump.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError, UsageError } from "../errors.ts";
-import { compileFilter, compileValue, skb, type Value } from "../expr/compile.ts";
-import { formatResult, plainResult } from "../expr/format.ts";
+import { compileFilter, skb } from "../expr/compile.ts";
 import { openKprobes } from "../link/kprobe.ts";
 import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
@@ -31,6 +29,7 @@ import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
 import { BackendWithEnds } from "./backends/with_ends.ts";
+import { compileContents, type RecordContents, type WantedContents } from "./contents.ts";
 import { findExtras, noExtras } from "./extras.ts";
 import { GappedRing } from "./gapped_ring.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
@@ -58,6 +57,8 @@ export interface SessionOptions {
   readonly expression?: string;
   readonly meta: boolean;
   readonly tuple: boolean;
+  /** what each record has beyond the line that is always printed; absent: nothing */
+  readonly contents?: WantedContents;
   /** also probe where the kernel lets go of packets, whatever `functionPattern` says: see `isAside` */
   readonly ends?: boolean;
   /** shows a packet that matched wherever it goes, and its children */
@@ -70,38 +71,6 @@ export interface SessionOptions {
   readonly packetlessFunctions?: readonly string[];
   /** how many packets can be followed at a time */
   readonly trackedPackets?: number;
-  /** who called the function; tracepoints cannot tell */
-  readonly caller?: boolean;
-  /** the kernel's stack */
-  readonly stack?: boolean;
-  /** sk_buff.cb, as programs see it */
-  readonly controlBlock?: boolean;
-  /** addresses and ports of the packet inside a tunnel's */
-  readonly tunnelTuple?: boolean;
-  /** structs to copy whole */
-  readonly dumps?: readonly DumpName[];
-  /** numbers to read, C about `skb` */
-  readonly values?: readonly string[];
-}
-
-const structs = { skb: "sk_buff", sharedInfo: "skb_shared_info" } as const;
-export type DumpName = keyof typeof structs;
-
-/** What the records hold, and how it is shown. */
-export interface RecordContents {
-  readonly record: RecordLayout;
-  readonly dumps: readonly { readonly name: DumpName; readonly struct: string; readonly dump: Dump }[];
-  readonly values: readonly RecordValue[];
-}
-
-/** One of the record's values. */
-export interface RecordValue {
-  /** the expression */
-  readonly source: string;
-  /** its last member's name */
-  readonly label: string;
-  text(value: bigint): string;
-  plain(value: bigint): number | string | boolean;
 }
 
 /** What the programs counted on all CPUs. */
@@ -258,9 +227,7 @@ export async function openSession(
     ? undefined
     : compileFilter(options.expression, btf, skb);
   const types = new BtfTypes(btf), maps = new Maps();
-  const { values: sources = [] } = options;
-  const values = sources.map((source) => compileValue(source, btf, skb));
-  const additions = { ...additionsOf(options, types), values };
+  const { additions, ...shown } = compileContents(options.contents ?? {}, types);
   const memory = filter === undefined && tunnel === undefined
     ? undefined
     : readMemoryMap(types.sizeOf("page"));
@@ -333,7 +300,7 @@ export async function openSession(
     },
     // deno-lint-ignore require-await
     async tracepoint() {
-      if (options.caller) {
+      if (options.contents?.caller) {
         const instead = options.backend === undefined ? "kprobes cannot be set here, and " : "";
         throw new UnsupportedError(`Cannot print callers: ${instead}tracepoints have none`, {
           hint: "leave out --output-caller, or take --output-stack, which shows callers too",
@@ -369,16 +336,12 @@ export async function openSession(
     },
   };
   try {
-    const contents = {
-      record: recordOf(trace),
-      dumps: dumpsOf(options, types),
-      values: values.map((value, i) => recordValue(sources[i]!, value, btf)),
-    };
     const chosen = await choose(options.backend, create);
     // They are not printed, so they carry nothing for that.
     const backend = asides.length === 0
       ? chosen.backend
       : new BackendWithEnds(chosen.backend, new TracepointBackend(asides, { ...trace, additions: {} }, load));
+    const contents = { ...shown, record: recordOf(trace) };
     return new Session(types, maps, trace, load, { ...chosen, backend, contents, warnings, asides });
   } catch (error) {
     maps[Symbol.dispose]();
@@ -386,45 +349,12 @@ export async function openSession(
   }
 }
 
-function additionsOf(
-  { caller = false, stack = false, controlBlock = false, tunnelTuple = false, dumps = [] }: SessionOptions,
-  types: BtfTypes,
-): Additions {
-  const size = (name: DumpName) => dumps.includes(name) ? types.sizeOf(structs[name]) : 0;
-  return {
-    caller,
-    stack,
-    controlBlock,
-    tunnel: tunnelTuple,
-    skbBytes: size("skb"),
-    sharedInfoBytes: size("sharedInfo"),
-  };
-}
-
-function dumpsOf({ dumps = [] }: SessionOptions, types: BtfTypes): RecordContents["dumps"] {
-  return dumps.map((name) => {
-    const struct = structs[name];
-    return { name, struct, dump: compileDump(types.btf, types.structId(struct)!) };
-  });
-}
-
-function recordValue(source: string, { label, tree: { type } }: Value, btf: Btf): RecordValue {
-  return {
-    source,
-    label,
-    text: (value) => formatResult(btf, type, value),
-    plain: (value) => plainResult(btf, type, value),
-  };
-}
-
 /** @throws {UnsupportedError} stacks cannot be told apart with this backend, or on this architecture */
 function requireStacks(backend: BackendName | undefined): void {
   if (backend === "tracepoint") {
     throw new UnsupportedError(
       "Cannot follow packets by their stacks: tracepoints do not tell where the stack is",
-      {
-        hint: "--backend kprobe-multi and --backend kprobe do",
-      },
+      { hint: "--backend kprobe-multi and --backend kprobe do" },
     );
   }
   if (process.arch !== "x64") {

@@ -618,7 +618,7 @@ test("every combination of options is as the schema says", () => {
     }
   }
   expect(lines).toBe(2 ** 6 * 4 * kinds.length);
-});
+}, 60_000);
 
 test("numbers of packets; null where a packet is not known", () => {
   const lines = printed([{ stamp: 900n }, { stamp: 7n }, { stamp: 900n }, { stamp: 0n }], {

@@ -140,7 +140,7 @@ describe("pwru's lines", () => {
       "bpf_prog_0123456789abcdef_tp_kfree_skb[bpf]",
       "bpf_trace_run4",
       "__traceiter_kfree_skb",
-      "icmp_rcv",
+      "bpf_prog_0123456789abcdef_someones_tc",
     ];
     const symbol = (address: bigint) => {
       const name = functions[Number(address >> 8n)];
@@ -148,7 +148,7 @@ describe("pwru's lines", () => {
     };
     const stack = [0x10n, 0x110n, 0x210n, 0x310n, 0x910n];
     const lines = printed([{ stack, address: 1n }], { options, names: { symbol } });
-    expect(lines.slice(2)).toEqual(["icmp_rcv", "0x910"]);
+    expect(lines.slice(2)).toEqual(["bpf_prog_0123456789abcdef_someones_tc", "0x910"]);
   });
 
   test("--output-skb-cb", () => {
