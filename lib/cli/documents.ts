@@ -1,6 +1,7 @@
 /** What is made from the option table for other readers: the manual page, shell completions, the README's table. */
 import { examples } from "./examples.ts";
-import { type Completion, type Option, optionList, SECTIONS, type Shell } from "./options.ts";
+import { type Completion, type Option, SECTIONS } from "./option.ts";
+import { optionList, type Shell } from "./options.ts";
 
 const shown = optionList.filter(([, option]) => !option.hidden);
 

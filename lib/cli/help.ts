@@ -1,5 +1,6 @@
 /** What `--help` and `--version` print. The column of the descriptions is pwru's. */
-import { type Option, optionList } from "./options.ts";
+import type { Option } from "./option.ts";
+import { optionList } from "./options.ts";
 
 /** Column in which descriptions start: pwru's longest option needs 36 and three spaces follow it. */
 const DESCRIPTION_COLUMN = 39;

@@ -5,7 +5,8 @@
  */
 import { parseArgs } from "node:util";
 import { UsageError } from "../errors.ts";
-import { camelCase, type Option, optionList, type OptionName, type Options } from "./options.ts";
+import type { Option } from "./option.ts";
+import { camelCase, optionList, type OptionName, type Options } from "./options.ts";
 
 export interface CommandLine {
   readonly options: Options;

@@ -4,7 +4,6 @@
  * stdout is data, stderr is talk. Everything that is attached is let go of on every way out.
  */
 import { writeFileSync, writeSync } from "node:fs";
-import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { loadKernelBtf } from "../btf/load.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError } from "../errors.ts";
@@ -12,8 +11,8 @@ import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
 import type { Ledger } from "../output/ledger.ts";
 import { NetnsNameTable } from "../output/netns_names.ts";
 import { makePrinter, openOutput } from "../output/open.ts";
-import type { EventPrinter, Names } from "../output/printer.ts";
-import { type BatchWriter, putLine } from "../output/writer.ts";
+import type { Names } from "../output/printer.ts";
+import { putLine } from "../output/writer.ts";
 import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
@@ -34,16 +33,13 @@ import { helpText, versionText } from "./help.ts";
 import type { Options } from "./options.ts";
 import { parseCommandLine } from "./parse.ts";
 import { Log } from "./log.ts";
+import { Reading } from "./reading.ts";
 import { errorText, exitStatusFor, exitStatusOf, ledgerText } from "./report.ts";
 import { raiseLimits, requireRights } from "./rights.ts";
 import { onSignals } from "./signals.ts";
 import { printText, STDOUT } from "./stdout.ts";
 import { findTarget } from "./targets.ts";
 
-/** Records between two looks at signals and timers: 2 to 4 ms of work. */
-const BATCH_RECORDS = 8192;
-/** The nap after an empty ring: the first ones short, for a trace that has just begun to speak. */
-const NAPS_MS = [1, 1, 2, 2, 5], LONGEST_NAP_MS = 10;
 /** Bytes. Code farther behind a symbol came after the symbols were read. */
 const LONGEST_FUNCTION = 2 ** 20;
 /** Probes that could not be set and are named in the warning; --debug names all. */
@@ -214,99 +210,6 @@ function warnOfFailures({ failures }: ProbeBackend, all: boolean, log: Log): voi
     count: failures.length,
     functions: named.join(" ") + (more === 0 ? "" : ` and ${more} more`),
   });
-}
-
-/** Moves records from the ring to the printer from `start` on, until it is told to stop. */
-class Reading {
-  /** resolves when there is nothing more to wait for */
-  readonly ended: Promise<void>;
-  /** records that came after the last line that was asked for */
-  beyondLimit = 0;
-  readonly #session: Session;
-  readonly #printer: EventPrinter;
-  readonly #outcomes: Outcomes | undefined;
-  readonly #writer: BatchWriter;
-  readonly #limit: number;
-  readonly #stop: AbortController;
-  readonly #started = Promise.withResolvers<void>();
-
-  constructor(
-    session: Session,
-    printer: EventPrinter,
-    outcomes: Outcomes | undefined,
-    writer: BatchWriter,
-    limit: number,
-    stop: AbortController,
-  ) {
-    this.#session = session;
-    this.#printer = printer;
-    this.#outcomes = outcomes;
-    this.#writer = writer;
-    this.#limit = limit === 0 ? Infinity : limit;
-    this.#stop = stop;
-    this.ended = this.#run();
-    // An error while probes are still being attached ends that; it is reported by whoever awaits the end.
-    this.ended.catch(() => stop.abort());
-  }
-
-  /** why it ended, as the log says it */
-  get reason(): string {
-    if (this.#writer.closed) return "Nobody reads any more";
-    return this.#printer.printed >= this.#limit ? "Printed events" : "Received signal";
-  }
-
-  /** The header, and from now on events. */
-  start(): void {
-    this.#printer.header();
-    this.#writer.flush();
-    this.#started.resolve();
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#stop;
-    await Promise.race([this.#started.promise, aborted(signal)]);
-    for (let idle = 0; !signal.aborted;) {
-      const count = this.#drain();
-      if (count > 0) {
-        idle = 0;
-        await turn(); // signals and timers have their turn
-      } else {
-        await sleep(NAPS_MS[idle++] ?? LONGEST_NAP_MS);
-      }
-    }
-  }
-
-  /** What is left in the ring once no probe fires any more. */
-  finish(): void {
-    while (this.#drain() > 0);
-  }
-
-  #drain(): number {
-    const count = this.#session.drain(
-      (view, offset) => {
-        if (this.#printer.printed >= this.#limit) {
-          this.beyondLimit++;
-          return;
-        }
-        this.#outcomes?.see(view, offset);
-        if (!this.#session.isAside(view, offset)) this.#printer.print(view, offset);
-      },
-      BATCH_RECORDS,
-      (lost) => {
-        if (this.#printer.printed < this.#limit) this.#printer.gap(lost);
-      },
-    );
-    this.#writer.flush();
-    if (this.#writer.closed || this.#printer.printed >= this.#limit) this.#stop.abort();
-    return count;
-  }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  else signal.addEventListener("abort", () => resolve(), { once: true });
-  return promise;
 }
 
 /** Names of functions, code places and drop reasons. kallsyms is read now, or when a place is printed. */

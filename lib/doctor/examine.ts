@@ -15,13 +15,8 @@ import { readKallsyms } from "../symbols/kallsyms.ts";
 import { ownNetnsInode, reachableNetns } from "../sys/netns.ts";
 import { capabilities } from "../sys/process.ts";
 import type { BackendName } from "../trace/backend.ts";
-import {
-  type KernelSources,
-  openSession,
-  preference,
-  readKernel,
-  type SessionOptions,
-} from "../trace/session.ts";
+import { preference } from "../trace/choose.ts";
+import { type KernelSources, openSession, readKernel, type SessionOptions } from "../trace/session.ts";
 import { type Finding, refusal } from "./finding.ts";
 import {
   moduleFinding,

@@ -29,6 +29,7 @@ import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
 import { BackendWithEnds } from "./backends/with_ends.ts";
+import { choose, type Chosen } from "./choose.ts";
 import { compileContents, type RecordContents, type WantedContents } from "./contents.ts";
 import { findExtras, noExtras } from "./extras.ts";
 import { GappedRing } from "./gapped_ring.ts";
@@ -315,7 +316,8 @@ export async function openSession(
         const ends = all.filter(({ name }) => endingTracepoints.includes(name));
         const lives = hooks.filter((hook) => !ends.includes(hook));
         const shown = ends.filter((hook) => hooks.includes(hook));
-        const unseen = ends.filter((hook) => !shown.includes(hook) && !asides.includes(hook));
+        // What is an aside ends a packet, too.
+        const unseen = asides.length > 0 ? [] : ends.filter((hook) => !shown.includes(hook));
         asides = asides.map((hook) => ({ ...hook, fate: "ends" }));
         return new TracepointBackend(
           [
@@ -371,11 +373,6 @@ function moduleTypes(kernel: Btf, modules: SessionOptions["modules"]): Btf[] {
 const ENDLESS =
   "Packets are followed until their addresses are used again: no function that frees them can be traced";
 
-interface Chosen {
-  readonly backend: ProbeBackend;
-  readonly remarks: readonly string[];
-}
-
 /** What a session is made of. */
 interface Opened extends Chosen {
   readonly contents: RecordContents;
@@ -383,29 +380,4 @@ interface Opened extends Chosen {
   readonly asides: readonly TracepointHook[];
   /** what cannot be told of packets that are followed */
   readonly warnings: readonly string[];
-}
-
-/** The order in which backends are tried. */
-export const preference: readonly BackendName[] = ["kprobe-multi", "kprobe", "tracepoint"];
-
-/** The backend that was asked for, or the first that works. */
-async function choose(
-  wanted: BackendName | undefined,
-  create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>>,
-): Promise<Chosen> {
-  if (wanted !== undefined) return { backend: await create[wanted](), remarks: [] };
-  const remarks: string[] = [];
-  let refusal: UnsupportedError | undefined;
-  for (const name of preference) {
-    try {
-      return { backend: await create[name](), remarks };
-    } catch (error) {
-      // A function is no tracepoint: then the answer is why functions cannot be traced.
-      if (error instanceof UsageError && name === "tracepoint" && refusal !== undefined) break;
-      if (!(error instanceof UnsupportedError)) throw error;
-      refusal = error;
-      remarks.push(`${name}: ${error.message}`);
-    }
-  }
-  throw refusal as UnsupportedError;
 }

@@ -1,0 +1,104 @@
+/** The loop of a trace: records come out of the ring and go to what prints them and what sums them up. */
+import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
+import type { EventPrinter } from "../output/printer.ts";
+import type { BatchWriter } from "../output/writer.ts";
+import type { Session } from "../trace/session.ts";
+import type { Outcomes } from "../verdict/outcomes.ts";
+
+/** Records between two looks at signals and timers: 2 to 4 ms of work. */
+const BATCH_RECORDS = 8192;
+/** The nap after an empty ring: the first ones short, for a trace that has just begun to speak. */
+const NAPS_MS = [1, 1, 2, 2, 5], LONGEST_NAP_MS = 10;
+
+/** Moves records from the ring to the printer from `start` on, until it is told to stop. */
+export class Reading {
+  /** resolves when there is nothing more to wait for */
+  readonly ended: Promise<void>;
+  /** records that came after the last line that was asked for */
+  beyondLimit = 0;
+  readonly #session: Session;
+  readonly #printer: EventPrinter;
+  readonly #outcomes: Outcomes | undefined;
+  readonly #writer: BatchWriter;
+  readonly #limit: number;
+  readonly #stop: AbortController;
+  readonly #started = Promise.withResolvers<void>();
+
+  constructor(
+    session: Session,
+    printer: EventPrinter,
+    outcomes: Outcomes | undefined,
+    writer: BatchWriter,
+    limit: number,
+    stop: AbortController,
+  ) {
+    this.#session = session;
+    this.#printer = printer;
+    this.#outcomes = outcomes;
+    this.#writer = writer;
+    this.#limit = limit === 0 ? Infinity : limit;
+    this.#stop = stop;
+    this.ended = this.#run();
+    // An error while probes are still being attached ends that; it is reported by whoever awaits the end.
+    this.ended.catch(() => stop.abort());
+  }
+
+  /** why it ended, as the log says it */
+  get reason(): string {
+    if (this.#writer.closed) return "Nobody reads any more";
+    return this.#printer.printed >= this.#limit ? "Printed events" : "Received signal";
+  }
+
+  /** The header, and from now on events. */
+  start(): void {
+    this.#printer.header();
+    this.#writer.flush();
+    this.#started.resolve();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    await Promise.race([this.#started.promise, aborted(signal)]);
+    for (let idle = 0; !signal.aborted;) {
+      const count = this.#drain();
+      if (count > 0) {
+        idle = 0;
+        await turn(); // signals and timers have their turn
+      } else {
+        await sleep(NAPS_MS[idle++] ?? LONGEST_NAP_MS);
+      }
+    }
+  }
+
+  /** What is left in the ring once no probe fires any more. */
+  finish(): void {
+    while (this.#drain() > 0);
+  }
+
+  #drain(): number {
+    const count = this.#session.drain(
+      (view, offset) => {
+        if (this.#printer.printed >= this.#limit) {
+          this.beyondLimit++;
+          return;
+        }
+        this.#outcomes?.see(view, offset);
+        if (!this.#session.isAside(view, offset)) this.#printer.print(view, offset);
+      },
+      BATCH_RECORDS,
+      (lost) => {
+        if (this.#printer.printed < this.#limit) this.#printer.gap(lost);
+      },
+    );
+    this.#writer.flush();
+    if (this.#writer.closed || this.#printer.printed >= this.#limit) this.#stop.abort();
+    return count;
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  if (signal.aborted) resolve();
+  else signal.addEventListener("abort", () => resolve(), { once: true });
+  return promise;
+}
