@@ -319,8 +319,9 @@ export const options = {
   "strict": flag(false, {
     help: "exit with status 3 when anything was lost or could not be looked at",
     detail:
-      "That is: events that found the ring buffer full, packets that the filter could not read, hits in " +
-      "probes that interrupted probes, and functions that the kernel allows no probe on.",
+      "That is: events that found the ring buffer full, packets that the filter could not read, packets that " +
+      "were not followed or not summed up because too many were on their way, hits in probes that " +
+      "interrupted probes, and functions that the kernel allows no probe on.",
     section: "Run",
   }),
   "summary": {

@@ -76,6 +76,7 @@ export const outputs: Scenario = {
     },
     "the same as JSON"(run) {
       const events = run.text("json.out").trimEnd().split("\n").map((line) => JSON.parse(line));
+      expect(events.pop()).toMatchObject({ type: "end", shown: events.length, lost: 0 });
       expect(events.length).toBeGreaterThan(1);
       for (const { func, caller_func, stack, len, cb, sk_buff, skb_shared_info, skb_metadata } of events) {
         expect(func).toBe("ip_output");
