@@ -18,7 +18,7 @@ import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
 import { writeAll } from "../sys/fd.ts";
-import { releaseMemory } from "../sys/memory.ts";
+import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import { raiseLockedMemory, raiseOpenFiles } from "../sys/process.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compileFor, compilePacketFilter } from "../trace/filter.ts";
@@ -41,6 +41,8 @@ const BATCH_RECORDS = 8192;
 const NAPS_MS = [1, 1, 2, 2, 5], LONGEST_NAP_MS = 10;
 /** Probes that could not be set and are named in the warning; --debug names all. */
 const NAMED_FAILURES = 5;
+/** Attaching function by function takes so long that memory is given back in between. */
+const FUNCTIONS_PER_RELEASE = 128;
 
 /**
  * Runs the program with the words behind its name.
@@ -97,10 +99,17 @@ async function trace(options: Options, filter: string, log: Log): Promise<void> 
 
   releaseMemory();
   log.info("Attaching probes", { via: backend.name });
+  let releaseAt = FUNCTIONS_PER_RELEASE;
   await backend.attach({
     signal: stop.signal,
     onLive: () => reading.start(),
-    onProgress: (done, total) => log.progress(done, total, "Attached"),
+    onProgress(done, total) {
+      log.progress(done, total, "Attached");
+      if (done >= releaseAt) {
+        releaseCode();
+        releaseAt = done + FUNCTIONS_PER_RELEASE;
+      }
+    },
   });
   for (const remark of backend.remarks) log.warn(remark);
   log.debug("Attached", { ms: sinceStart() });

@@ -162,6 +162,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       return table;
     };
     const selection = selectFunctions({ ...sources, symbols, ftrace: await ftrace }, options.functionPattern);
+    releaseMemory();
     if (selection.functions.length > 0) return selection;
     if (options.functionPattern === "") {
       throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
