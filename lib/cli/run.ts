@@ -18,7 +18,7 @@ import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
 import { isatty, writeAll } from "../sys/fd.ts";
-import { releaseMemory } from "../sys/memory.ts";
+import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compileFor, compilePacketFilter, compileTunnelFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
@@ -44,6 +44,8 @@ import { findTarget } from "./targets.ts";
 const LONGEST_FUNCTION = 2 ** 20;
 /** Probes that could not be set and are named in the warning; --debug names all. */
 const NAMED_FAILURES = 5;
+/** Attaching function by function takes so long that memory is given back in between. */
+const FUNCTIONS_PER_RELEASE = 128;
 
 /**
  * Runs the program with the words behind its name.
@@ -112,10 +114,17 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   releaseMemory();
   log.info("Attaching probes", { via: backend.name });
   for (const remark of session.followLineage()) log.warn(remark);
+  let releaseAt = FUNCTIONS_PER_RELEASE;
   await backend.attach({
     signal: stop.signal,
     onLive: () => reading.start(),
-    onProgress: (done, total) => log.progress(done, total, "Attached"),
+    onProgress(done, total) {
+      log.progress(done, total, "Attached");
+      if (done >= releaseAt) {
+        releaseCode();
+        releaseAt = done + FUNCTIONS_PER_RELEASE;
+      }
+    },
   });
   if (outcomes !== undefined) outcomes.from = Number(clockGettime(CLOCK_MONOTONIC));
   for (const remark of backend.remarks) log.warn(remark);

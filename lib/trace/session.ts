@@ -269,9 +269,11 @@ export async function openSession(
     };
     const all = { ...sources, symbols, ftrace: await ftrace };
     const selection = selectFunctions(all, options.functionPattern);
+    releaseMemory();
     if (selection.functions.length > 0) {
       if (trace.tracking === undefined) return { selection, extras: noExtras };
       const extras = findExtras(all, selection, { stacks, packetless });
+      releaseMemory();
       if (extras.endsShown.length + extras.endsUnseen.length === 0) warnings.push(ENDLESS);
       return { selection, extras };
     }

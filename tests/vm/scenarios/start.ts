@@ -121,16 +121,19 @@ export const startStop: Scenario = {
 function gates(): Checks {
   /** all functions live, as a share of the peer's time */
   const share: Record<KernelName, number> = { "5.10": 0.2, "6.1": 0.5, "6.12": 0.5, "6.18": 0.5, "7.3": 0.5 };
-  /** CI's machine has neighbours, and what takes processor time suffers more from them than what waits. */
-  const allowance = process.env["CI"] === "true" ? 1.5 : 1;
+  /** CI's machine has neighbours, which come and go between one measurement and the next. */
+  const allowance = process.env["CI"] === "true" ? 2 : 1;
   const suffix = (run: Run) => multi(run.kernel) ? "-kmods" : "";
   return {
     "shows events before the last function is attached"(run) {
       if (!multi(run.kernel)) expect(Number(run.text("ours.early"))).toBeGreaterThan(5);
     },
     "is ready within its share of the peer's time"(run) {
-      const [ours, peer] = [run.facts("ours" + suffix(run)), run.facts("peer" + suffix(run))];
-      expect(ours.readyMs / peer.readyMs).toBeLessThanOrEqual(allowance * share[run.kernel]);
+      const [ours, peer] = ["ours", "peer"].map((name) => run.facts(name + suffix(run)).readyMs) as [
+        number,
+        number,
+      ];
+      expect(ours / peer).toBeLessThanOrEqual(allowance * share[run.kernel]);
     },
     "gives the prompt back within a second"(run) {
       const stops = ["ours", "beside"].map((name) => run.facts(name).stopMs).filter((ms) => !isNaN(ms));
