@@ -75,6 +75,7 @@ const checks: Checks = {
 
 export const demo: Scenario = {
   name: "demo",
+  kernels: ["6.12"],
   limitSeconds: 300,
   script: `
     RUN_PATIENCE_MS=90000

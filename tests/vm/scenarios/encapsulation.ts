@@ -115,7 +115,7 @@ export const encapsulation: Scenario = {
   name: "encapsulation",
   boot: "apart",
   kernels: ["6.12"],
-  limitSeconds: 400,
+  limitSeconds: 600,
   script: `
     modprobe -q 8021q
     topo 9001

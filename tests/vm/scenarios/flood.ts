@@ -18,7 +18,7 @@ const passed = (run: Run, name: string) => Number(run.text(`${name}.passed`));
 export const flood: Scenario = {
   name: "flood",
   kernels: ["5.10", "6.12"],
-  limitSeconds: 120,
+  limitSeconds: 300,
   script: `
     topo 1500
     received() { ip netns exec pod awk '$1 == "Icmp:" && $2 ~ /^[0-9]/ { print $2 }' /proc/net/snmp; }

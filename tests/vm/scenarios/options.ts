@@ -97,7 +97,7 @@ export const selection: Scenario = {
   name: "options",
   boot: "apart",
   kernels: ["6.12"],
-  limitSeconds: 300,
+  limitSeconds: 600,
   script: `
     topo 1500
     stat -L -c %i /run/netns/pod > "$OUT/pod.inode"

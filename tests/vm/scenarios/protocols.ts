@@ -129,7 +129,7 @@ const checkFlow = (flow: Flow) => (run: Run) =>
 export const protocols: Scenario = {
   name: "protocols",
   kernels: ["6.12"],
-  limitSeconds: 120,
+  limitSeconds: 300,
   script: `
     topo 1500
     bridged

@@ -36,7 +36,7 @@ const checkRefusal = ({ name, status, says }: Refusal) => (run: Run) => {
 export const refusing: Scenario = {
   name: "refusals",
   kernels: ["5.10", "6.12"],
-  limitSeconds: 240,
+  limitSeconds: 400,
   script: `
     ${refusals.map(({ name, words }) => `run ${name} ${words}`).join("\n    ")}
 

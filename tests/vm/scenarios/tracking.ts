@@ -52,7 +52,8 @@ const stations = (lines: readonly TraceLine[]) =>
 
 export const tracking: Scenario = {
   name: "tracking",
-  kernels: ["5.10", "6.12"],
+  boot: "apart",
+  kernels: ["6.12"],
   limitSeconds: 500,
   script: `
     topo 1500
