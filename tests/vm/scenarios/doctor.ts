@@ -88,6 +88,7 @@ const checks: Checks = {
 
 export const doctor: Scenario = {
   name: "doctor",
+  kernels: ["5.10", "6.12", "7.3"],
   limitSeconds: 300,
   script: `
     RUN_PATIENCE_MS=90000

@@ -15,7 +15,7 @@ import { expressions } from "../../kernel/expressions.ts";
 import type { FilterLoadReport, FilterRow } from "../filter_load.ts";
 import type { Run, Scenario } from "../scenario.ts";
 
-const FILTER_STEP = 50;
+const FILTER_STEP = 100;
 const step = Number(process.env["PWRU_VM_FILTERS"] ?? FILTER_STEP);
 
 type Insns = readonly CbpfInsn[];
@@ -83,6 +83,7 @@ function reports(run: Run): FilterLoadReport[] {
 
 export const filters: Scenario = {
   name: "filters",
+  kernels: ["5.10", "6.1", "6.12", "7.3"],
   limitSeconds: step >= FILTER_STEP ? 300 : 3600,
   files,
   // Emulated, the optimising compilers cost four times what they save.

@@ -19,7 +19,7 @@ const multi = (kernel: KernelName) => atLeast(kernel, "6.12");
 
 /** Kernels on which the peer is waited for until it is ready, and then both look at one packet. */
 const beside = (kernel: KernelName) => atLeast(kernel, "6.1");
-const peerSeconds = 60, peerKmodsSeconds = 30;
+const peerSeconds = 50, peerKmodsSeconds = 15;
 
 /** Both start alone; then ours joins the peer for one packet. */
 export const startStop: Scenario = {
