@@ -102,7 +102,7 @@ interface Guest {
   readonly names: readonly string[];
 }
 
-function virtualMachine({ kernel, names }: Guest): Row | Promise<Row> {
+function virtualMachine({ kernel, names }: Guest, cpus: number): Row | Promise<Row> {
   if (!peerStandsIn() && !existsSync(testedBinary())) {
     return notRun(kernel, `there is no "${testedBinary()}"`);
   }
@@ -112,7 +112,7 @@ function virtualMachine({ kernel, names }: Guest): Row | Promise<Row> {
     return notRun(kernel, String(error), error instanceof NoSuchKernel);
   }
   console.log(`${title(kernel)}: booting for ${names.join(", ")}`);
-  const env = { PWRU_VM_KERNELS: kernel, PWRU_VM_SCENARIOS: names.join(",") };
+  const env = { PWRU_VM_KERNELS: kernel, PWRU_VM_SCENARIOS: names.join(","), PWRU_VM_CPUS: String(cpus) };
   return bunTest(kernel, ["./tests/vm/vm.test.ts"], env, true);
 }
 
@@ -133,12 +133,16 @@ function guestsOf(kernels: readonly KernelName[], wanted?: readonly string[]): G
 /** Those that are measured first, alone, then the others beside each other, the longest first. */
 async function virtualMachines(kernels: readonly KernelName[], wanted?: readonly string[]): Promise<Row[]> {
   const guests = guestsOf(kernels, wanted), rows: Row[] = [];
-  for (const guest of guests.filter(({ boot }) => boot === "alone")) rows.push(await virtualMachine(guest));
+  for (const guest of guests.filter(({ boot }) => boot === "alone")) {
+    rows.push(await virtualMachine(guest, 2));
+  }
   const width = Number(process.env["PWRU_VM_PARALLEL"] ?? guestsBeside());
   const others = guests.filter(({ boot }) => boot !== "alone")
     .sort((a, b) => b.names.length - a.names.length)
     .sort((a, b) => Number(b.boot === "apart") - Number(a.boot === "apart"));
-  rows.push(...await inParallel(width, others.map((guest) => () => virtualMachine(guest))));
+  // Two guests of two processors on a host of two would spin, each processor waiting for one that does not run.
+  const processors = width > 1 ? 1 : 2;
+  rows.push(...await inParallel(width, others.map((guest) => () => virtualMachine(guest, processors))));
   return kernels.map((name) => rows.filter((row) => row.part === name))
     .filter((found) => found.length > 0)
     .map((found) => found.reduce(added));

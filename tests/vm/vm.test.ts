@@ -1,8 +1,9 @@
 /**
  * Runs the scenarios on real kernels: every check a test.
  *
- * Environment: PWRU_VM_KERNELS "6.1,6.12" and PWRU_VM_SCENARIOS "story,flood" restrict it, PWRU_VM_BINARY names the
- * tracer ("peer" for Debian's pwru), PWRU_VM_KEEP is a folder for what the guest wrote.
+ * Environment: PWRU_VM_KERNELS "6.1,6.12" and PWRU_VM_SCENARIOS "story,flood" restrict it, PWRU_VM_CPUS is how many
+ * processors a guest has, PWRU_VM_BINARY names the tracer ("peer" for Debian's pwru), PWRU_VM_KEEP is a folder for
+ * what the guest wrote.
  */
 import { beforeAll, describe, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -46,6 +47,7 @@ function unfinished(scenario: Scenario): Error {
   return error;
 }
 
+const cpus = Number(process.env["PWRU_VM_CPUS"] ?? 2);
 const names = chosen("PWRU_VM_SCENARIOS", scenarios.map((scenario) => scenario.name));
 
 describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
@@ -56,7 +58,7 @@ describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
 
   beforeAll(async () => {
     const image = prepare(kernel, console.error);
-    const booted = await boot(image, mine.map(jobOf), { binary: testedBinary() });
+    const booted = await boot(image, mine.map(jobOf), { binary: testedBinary(), cpus });
     outcomes = booted.outcomes;
     guestConsole = booted.console;
     keep(kernel, outcomes.values());
