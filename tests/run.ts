@@ -130,16 +130,16 @@ function guestsOf(kernels: readonly KernelName[], wanted?: readonly string[]): G
   }).filter(({ names }) => names.length > 0);
 }
 
-/** Those that are measured first, alone, then the others beside each other, the longest first. */
+/** Those that are measured and those that take long one after another, then the others beside each other. */
 async function virtualMachines(kernels: readonly KernelName[], wanted?: readonly string[]): Promise<Row[]> {
   const guests = guestsOf(kernels, wanted), rows: Row[] = [];
-  for (const guest of guests.filter(({ boot }) => boot === "alone")) {
+  for (const guest of guests.filter(({ boot }) => boot !== "usual")) {
     rows.push(await virtualMachine(guest, 2));
   }
   const width = Number(process.env["PWRU_VM_PARALLEL"] ?? guestsBeside());
-  const others = guests.filter(({ boot }) => boot !== "alone")
-    .sort((a, b) => b.names.length - a.names.length)
-    .sort((a, b) => Number(b.boot === "apart") - Number(a.boot === "apart"));
+  const others = guests.filter(({ boot }) => boot === "usual").sort((a, b) =>
+    b.names.length - a.names.length
+  );
   // Two guests of two processors on a host of two would spin, each processor waiting for one that does not run.
   const processors = width > 1 ? 1 : 2;
   rows.push(...await inParallel(width, others.map((guest) => () => virtualMachine(guest, processors))));
