@@ -2,48 +2,17 @@
  * ELF64, little endian, as far as merging executables needs it: the header, the program headers, and the
  * names in the dynamic section. After include/uapi/linux/elf.h. Sections are not read: no loader does.
  */
-import { type Decoded, struct, u16, u32, u64, u8 } from "../asm/layout.ts";
+import { elfHeader, ELFMAG, programHeader, PT_LOAD } from "../asm/elf.ts";
+import { type Decoded, struct, u64 } from "../asm/layout.ts";
 import { BuildError } from "./error.ts";
 
+export { elfHeader, programHeader, PT_LOAD };
 export const ET_EXEC = 2, ET_DYN = 3;
 export const EM_X86_64 = 62, EM_AARCH64 = 183;
-export const PT_LOAD = 1, PT_DYNAMIC = 2, PT_INTERP = 3, PT_PHDR = 6, PT_GNU_STACK = 0x6474e551;
+export const PT_DYNAMIC = 2, PT_INTERP = 3, PT_PHDR = 6, PT_GNU_STACK = 0x6474e551;
 export const PF_X = 1, PF_W = 2, PF_R = 4;
 const DT_NULL = 0n, DT_NEEDED = 1n, DT_STRTAB = 5n, DT_SONAME = 14n;
-const ELFMAG = 0x464c457f, ELFCLASS64 = 2, ELFDATA2LSB = 1, EV_CURRENT = 1;
-
-export const elfHeader = struct("elf64_hdr", {
-  magic: u32, //      e_ident[0..3], 7f 45 4c 46
-  class: u8, //       e_ident[EI_CLASS]
-  data: u8, //        e_ident[EI_DATA]
-  version: u8, //     e_ident[EI_VERSION]
-  osabi: u8, //       e_ident[EI_OSABI]
-  _pad: u64,
-  e_type: u16,
-  e_machine: u16,
-  e_version: u32,
-  e_entry: u64,
-  e_phoff: u64,
-  e_shoff: u64,
-  e_flags: u32,
-  e_ehsize: u16,
-  e_phentsize: u16,
-  e_phnum: u16,
-  e_shentsize: u16,
-  e_shnum: u16,
-  e_shstrndx: u16,
-});
-
-export const programHeader = struct("elf64_phdr", {
-  p_type: u32,
-  p_flags: u32,
-  p_offset: u64,
-  p_vaddr: u64,
-  p_paddr: u64,
-  p_filesz: u64,
-  p_memsz: u64,
-  p_align: u64,
-});
+const ELFCLASS64 = 2, ELFDATA2LSB = 1, EV_CURRENT = 1;
 
 const dynamicEntry = struct("Elf64_Dyn", { d_tag: u64, d_val: u64 });
 

@@ -1,12 +1,12 @@
 /** `--doctor`, from options to exit status. */
 import { examine } from "../doctor/examine.ts";
-import { isatty, terminalColumns } from "../sys/fd.ts";
+import { isatty, STDOUT, terminalColumns } from "../sys/fd.ts";
 import type { SessionOptions } from "../trace/session.ts";
 import { jsonText, plainText, tableText } from "./doctor.ts";
 import type { Options } from "./options.ts";
 import { EXIT_FAILURE } from "./report.ts";
 import { raiseLimits, requireRights } from "./rights.ts";
-import { printText, STDOUT } from "./stdout.ts";
+import { printText } from "./stdout.ts";
 
 /**
  * Prints what works here.

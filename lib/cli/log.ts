@@ -4,7 +4,7 @@
  *
  * Never through `process.stderr`: looking at it makes the shared open file non-blocking for everybody.
  */
-import { isatty, writeAll } from "../sys/fd.ts";
+import { isatty, STDERR, writeAll } from "../sys/fd.ts";
 
 export type Level = "DEBUG" | "INFO" | "WARN" | "ERROR";
 export type Attributes = Readonly<Record<string, string | number | bigint | boolean>>;
@@ -15,8 +15,6 @@ export interface LogSystem {
   readonly isTerminal: boolean;
   now(): Date;
 }
-
-const STDERR = 2;
 
 function realSystem(): LogSystem {
   return {

@@ -17,7 +17,7 @@ import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
-import { isatty, writeAll } from "../sys/fd.ts";
+import { isatty, STDOUT, writeAll } from "../sys/fd.ts";
 import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compileFor, compilePacketFilter, compileTunnelFilter } from "../trace/filter.ts";
@@ -37,7 +37,7 @@ import { Reading } from "./reading.ts";
 import { errorText, exitStatusFor, exitStatusOf, ledgerText } from "./report.ts";
 import { raiseLimits, requireRights } from "./rights.ts";
 import { onSignals } from "./signals.ts";
-import { printText, STDOUT } from "./stdout.ts";
+import { printText } from "./stdout.ts";
 import { findTarget } from "./targets.ts";
 
 /** Bytes. Code farther behind a symbol came after the symbols were read. */
@@ -97,7 +97,10 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   const netnsNames = new NetnsNameTable();
   if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
   const namesOf = names(session, wanted.contents?.caller || wanted.contents?.stack);
-  await using output = openOutput(options, (message, { message: error }) => log.warn(message, { error }));
+  await using output = openOutput(options, {
+    warn: (message, { message: error }) => log.warn(message, { error }),
+    beforeTerminal: () => log.clearProgress(),
+  });
   const printer = makePrinter(output.writer, {
     ...options,
     tracepoints: backend.name === "tracepoint",

@@ -1,7 +1,5 @@
 /** Texts for stdout that are no events. */
-import { writeAll } from "../sys/fd.ts";
-
-export const STDOUT = 1;
+import { STDOUT, writeAll } from "../sys/fd.ts";
 
 /** Writes all of it. */
 export function printText(text: string): void {

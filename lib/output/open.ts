@@ -1,12 +1,13 @@
 /** From options to where the events of a trace go, and to what prints them. */
+import { isatty, STDOUT } from "../sys/fd.ts";
 import { RotatingFile } from "./file.ts";
 import { JsonPrinter } from "./json.ts";
 import type { EventPrinter, InterfaceNames, Names, NetnsNames, PrintOptions } from "./printer.ts";
 import { SilentPrinter } from "./silent.ts";
 import { TextPrinter } from "./text.ts";
-import { BatchWriter, descriptor, type LineSink } from "./writer.ts";
+import { BatchWriter, type ByteTarget, descriptor, type LineSink } from "./writer.ts";
 
-const STDOUT = 1, MIB = 2 ** 20;
+const MIB = 2 ** 20;
 
 export interface OutputOptions {
   /** absent: stdout */
@@ -26,16 +27,31 @@ export interface Output extends AsyncDisposable {
   close(signal: AbortSignal): Promise<void>;
 }
 
+/** Who hears of what. */
+export interface OutputListener {
+  /** what does not end the trace */
+  readonly warn: (message: string, cause: Error) => void;
+  /** lines are about to go to a terminal: what stands there unfinished has to go */
+  readonly beforeTerminal: () => void;
+}
+
 /**
  * Opens the file that the options name, or takes stdout.
  *
- * @param warn is told what does not end the trace
  * @throws {KernelError | OutputError} there can be no such file
  */
-export function openOutput(options: OutputOptions, warn: (message: string, cause: Error) => void): Output {
+export function openOutput(options: OutputOptions, { warn, beforeTerminal }: OutputListener): Output {
   if (options.outputFile === undefined) {
-    const nothing = () => Promise.resolve();
-    return { writer: new BatchWriter(descriptor(STDOUT)), close: nothing, [Symbol.asyncDispose]: nothing };
+    const nothing = () => Promise.resolve(), stdout = descriptor(STDOUT);
+    const terminal: ByteTarget = {
+      ...stdout,
+      write(bytes, offset, length) {
+        beforeTerminal();
+        return stdout.write(bytes, offset, length);
+      },
+    };
+    const writer = new BatchWriter(isatty(STDOUT) ? terminal : stdout);
+    return { writer, close: nothing, [Symbol.asyncDispose]: nothing };
   }
   const file = new RotatingFile(options.outputFile, {
     maxBytes: options.outputFileMaxSize * MIB,

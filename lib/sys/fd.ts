@@ -4,6 +4,8 @@ import { type Block, scope } from "./arena.ts";
 import { errno } from "./errno.ts";
 import { kernelError, syscall, trySyscall } from "./ffi.ts";
 
+export const STDOUT = 1, STDERR = 2;
+
 /** An fd that closes with its object. */
 export class OwnedFd implements Disposable {
   #fd: number;

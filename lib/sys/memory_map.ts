@@ -3,36 +3,9 @@
  * region (fs/proc/kcore.c). They take CAP_SYS_RAWIO, and a kernel that is not locked down to confidentiality.
  */
 import { closeSync, openSync, readSync } from "node:fs";
-import { bytes, struct, u16, u32, u64 } from "../../asm/layout.ts";
+import { elfHeader, ELFMAG, programHeader, PT_LOAD } from "../../asm/elf.ts";
 import type { MemoryMap } from "../../bpf-programs/fragments.ts";
 
-const elfHeader = struct("elf64_hdr", {
-  e_ident: bytes(16),
-  e_type: u16,
-  e_machine: u16,
-  e_version: u32,
-  e_entry: u64,
-  e_phoff: u64,
-  e_shoff: u64,
-  e_flags: u32,
-  e_ehsize: u16,
-  e_phentsize: u16,
-  e_phnum: u16,
-  e_shentsize: u16,
-  e_shnum: u16,
-  e_shstrndx: u16,
-});
-const programHeader = struct("elf64_phdr", {
-  p_type: u32,
-  p_flags: u32,
-  p_offset: u64,
-  p_vaddr: u64,
-  p_paddr: u64,
-  p_filesz: u64,
-  p_memsz: u64,
-  p_align: u64,
-});
-const PT_LOAD = 1;
 /** Far more regions than any machine has. */
 const HEADER_BYTES = 1 << 18;
 
@@ -47,8 +20,8 @@ export interface Region {
 /** The loadable segments of an ELF file's head. @throws {RangeError} it is none, or cut */
 export function readRegions(head: Uint8Array): Region[] {
   const view = new DataView(head.buffer, head.byteOffset, head.length);
-  const { e_ident, e_phoff, e_phnum } = elfHeader.decode(view);
-  if (e_ident[0] !== 0x7f || e_ident[1] !== 0x45) throw new RangeError("This is no ELF file");
+  const { magic, e_phoff, e_phnum } = elfHeader.decode(view);
+  if (magic !== ELFMAG) throw new RangeError("This is no ELF file");
   const regions: Region[] = [];
   for (let i = 0; i < e_phnum; i++) {
     const { p_type, p_vaddr, p_paddr, p_memsz } = programHeader.decode(

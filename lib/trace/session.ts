@@ -119,7 +119,6 @@ export class Session implements Disposable {
     load: Load,
     { backend, remarks, contents, warnings, asides }: Opened,
   ) {
-    this.#load = load;
     this.#warnings = warnings;
     this.types = types;
     this.contents = contents;
@@ -312,24 +311,11 @@ export async function openSession(
       if (stacks) requireStacks("tracepoint");
       const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
       const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
+      asides = asides.filter(({ index }) => !hooks.some((hook) => hook.index === index));
       if (hooks.length > 0) {
-        asides = asides.filter(({ index }) => !hooks.some((hook) => hook.index === index));
-        if (trace.tracking === undefined) return new TracepointBackend(hooks, trace, load);
-        const ends = all.filter(({ name }) => endingTracepoints.includes(name));
-        const lives = hooks.filter((hook) => !ends.includes(hook));
-        const shown = ends.filter((hook) => hooks.includes(hook));
-        // What is an aside ends a packet, too.
-        const unseen = asides.length > 0 ? [] : ends.filter((hook) => !shown.includes(hook));
-        asides = asides.map((hook) => ({ ...hook, fate: "ends" }));
-        return new TracepointBackend(
-          [
-            ...unseen.map((hook) => ({ ...hook, fate: "ends unseen" as const })),
-            ...shown.map((hook) => ({ ...hook, fate: "ends" as const })),
-            ...lives,
-          ],
-          trace,
-          load,
-        );
+        const followed = trace.tracking !== undefined;
+        if (followed) asides = asides.map((hook) => ({ ...hook, fate: "ends" }));
+        return new TracepointBackend(followed ? withFates(hooks, all, asides) : hooks, trace, load);
       }
       throw new UsageError(
         `Cannot find a tracepoint for "${options.functionPattern}": there are ${
@@ -364,6 +350,29 @@ function requireStacks(backend: BackendName | undefined): void {
   if (process.arch !== "x64") {
     throw new UnsupportedError("Cannot follow packets by their stacks: that is for x86-64 only");
   }
+}
+
+/**
+ * The hooks of packets that are followed, those first where packets end, and where nobody sees that, hooks for it.
+ *
+ * @param asides what else is probed, which tells of ends too
+ */
+function withFates(
+  hooks: readonly TracepointHook[],
+  all: readonly TracepointHook[],
+  asides: readonly TracepointHook[],
+): TracepointHook[] {
+  const ends = all.filter(({ name }) => endingTracepoints.includes(name));
+  const [shown, others] = [
+    ends.filter((hook) => hooks.includes(hook)),
+    hooks.filter((hook) => !ends.includes(hook)),
+  ];
+  const unseen = asides.length > 0 ? [] : ends.filter((hook) => !shown.includes(hook));
+  return [
+    ...unseen.map((hook) => ({ ...hook, fate: "ends unseen" as const })),
+    ...shown.map((hook) => ({ ...hook, fate: "ends" as const })),
+    ...others,
+  ];
 }
 
 function moduleTypes(kernel: Btf, modules: SessionOptions["modules"]): Btf[] {

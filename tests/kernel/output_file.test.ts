@@ -7,7 +7,7 @@ import { gunzipSync } from "node:zlib";
 import { validEvent, validLine } from "../output/schema.ts";
 import { parseLines } from "../vm/lines.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
-import { rawTraceWhile, sh } from "./tracer.ts";
+import { rawTraceWhile, sendDatagrams, sh } from "./tracer.ts";
 
 setDefaultTimeout(30_000);
 
@@ -23,17 +23,6 @@ afterEach(() => {
   rmSync(directory, { recursive: true });
 });
 
-/** Sends `count` datagrams to a port of this machine where nobody listens. */
-function send(port: number, count: number): void {
-  const script = `const s = await Bun.udpSocket({ socket: { error() {} } }); const d = new Uint8Array(64);
-    for (let i = 0; i < ${count}; i++) {
-      try { s.send(d, ${port}, "127.0.0.1"); } catch {}
-      if (i % 100 === 0) await Bun.sleep(1);
-    }
-    s.close();`;
-  expect(Bun.spawnSync([process.execPath, "-e", script]).exitCode).toBe(0);
-}
-
 const shown = (stderr: string) => Number(/showed (\d+) events/.exec(stderr)?.[1]);
 
 describe.skipIf(!isRoot || !isAtLeast(5, 8))("--output-file (needs root, Linux 5.8)", () => {
@@ -42,7 +31,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("--output-file (needs root, Linux 5
     for (const port of [4082, 4083]) {
       const { stdout, stderr, status } = await rawTraceWhile(
         [...BACKEND, "--output-file", path, `udp and port ${port}`],
-        () => send(port, 3),
+        () => sendDatagrams(port, 3),
       );
       expect({ status, stdout }).toEqual({ status: 0, stdout: "" });
       events += shown(stderr);
@@ -66,7 +55,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("--output-file (needs root, Linux 5
         "--output-file-compress",
         "udp and port 4084",
       ],
-      () => send(4084, 3000),
+      () => sendDatagrams(4084, 3000),
     );
     expect(status).toBe(0);
     const names = readdirSync(directory).sort();
@@ -91,7 +80,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("--output-file (needs root, Linux 5
     sh(`mount -t tmpfs -o size=300k none ${directory}`);
     const { stderr, status } = await rawTraceWhile(
       [...BACKEND, "--output-json", "--output-file", path, "udp and port 4085"],
-      () => send(4085, 2000),
+      () => sendDatagrams(4085, 2000),
     );
     expect(stderr).toContain(
       `error: Cannot write "${path}": write: ENOSPC\n` +
@@ -112,7 +101,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("--output-file (needs root, Linux 5
       [...BACKEND, "--output-file", path, "udp and port 4086"],
       () => {
         action();
-        send(4086, 3);
+        sendDatagrams(4086, 3);
       },
     );
     expect(stderr).toContain(
@@ -124,7 +113,7 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("--output-file (needs root, Linux 5
   test("SIGHUP ends it, with every event in the file", async () => {
     const { stderr, status } = await rawTraceWhile(
       [...BACKEND, "--output-json", "--output-file", path, "udp and port 4087"],
-      () => send(4087, 3),
+      () => sendDatagrams(4087, 3),
       "SIGHUP",
     );
     expect(status).toBe(0);

@@ -283,6 +283,16 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Li
     expect(stderr).toContain("Printed events, exiting program..");
   });
 
+  test("on a terminal the progress is gone before the first line", () => {
+    const tracer = `${process.execPath} ${import.meta.dir}/../../main.ts --backend tracepoint icmp`;
+    const { stdout } = Bun.spawnSync(["script", "-qec", `timeout -s INT 4 ${tracer}`, "/dev/null"], {
+      stdin: "ignore",
+    });
+    const text = stdout.toString();
+    expect(text).toMatch(/Attached \d+ of \d+\r\x1b\[K/);
+    expect(text).toMatch(/(\n|\x1b\[K)SKB +CPU/);
+  });
+
   test("a reader that goes away ends it quietly, and nothing stays behind", () => {
     const shell = Bun.spawnSync([
       "bash",

@@ -98,3 +98,22 @@ export class VethPair implements Disposable {
     sh(`ip netns del ${this.a}; ip netns del ${this.b}`, { mayFail: true });
   }
 }
+
+/**
+ * Sends datagrams of 64 bytes to a port of this machine where nobody listens, from a process of their own, since the
+ * socket hears of each refusal: that error is part of it, another is not.
+ */
+export function sendDatagrams(port: number, count: number): void {
+  const script = `const socket = await Bun.udpSocket({ socket: { error() {} } }), data = new Uint8Array(64);
+    for (let i = 0; i < ${count}; i++) {
+      try {
+        socket.send(data, ${port}, "127.0.0.1");
+      } catch (error) {
+        if (error.code !== "ECONNREFUSED") throw error;
+      }
+      if (i % 100 === 0) await Bun.sleep(1);
+    }
+    socket.close();`;
+  const { exitCode, stderr } = Bun.spawnSync([process.execPath, "-e", script]);
+  if (exitCode !== 0) throw new Error(`Cannot send datagrams: ${stderr.toString()}`);
+}
