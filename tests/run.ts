@@ -9,6 +9,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { cpus, freemem, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { columns } from "../lib/output/columns.ts";
 import { type KernelName, kernelNames, NoSuchKernel } from "./vm/images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./vm/lab.ts";
 import { type BootName, bootNames, bootOf, runsOn } from "./vm/scenario.ts";
@@ -184,12 +185,7 @@ function printTable(rows: readonly Row[]): void {
       row.reason === undefined ? "" : `not run: ${row.reason.split("\n", 1)[0]}`,
     ]),
   ];
-  const widths = [0, 1, 2, 3].map((column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
-  console.log();
-  for (const row of cells) {
-    const [first = "", ...rest] = row.map((cell, i) => i === 0 ? cell.padEnd(widths[0] ?? 0) : cell);
-    console.log([first, ...rest.map((cell, i) => cell.padStart(widths[i + 1] ?? 0))].join("  ").trimEnd());
-  }
+  console.log(`\n${columns(cells, [1, 2, 3])}`.trimEnd());
 }
 
 async function main(): Promise<number> {

@@ -2,6 +2,7 @@
 import { arch, release } from "node:os";
 import type { Examination } from "../doctor/examine.ts";
 import type { Finding } from "../doctor/finding.ts";
+import { columns } from "../output/columns.ts";
 
 /** What the tracer would do here. */
 export function verdictText({ backend, isDefault, probes }: Examination): string {
@@ -28,16 +29,7 @@ export function plainText(examination: Examination): string {
     [name, state, found],
     ...(remedy === undefined ? [] : [["", "", `-> ${remedy}`]]),
   ]);
-  const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0));
-  const first = width(0), second = width(1);
-  return [
-    ...rows.map(([name = "", state = "", found = ""]) =>
-      `${name.padEnd(first)}  ${state.padEnd(second)}  ${found}`
-    ),
-    "",
-    verdictText(examination),
-    "",
-  ].join("\n");
+  return `${columns(rows)}\n${verdictText(examination)}\n`;
 }
 
 /** What a row takes beside its texts: four lines and a space on either side of three cells. */
@@ -45,7 +37,7 @@ const FRAME = 10;
 const NARROWEST = 30;
 
 /** A table for a terminal of so many columns: rules only around it and under the head, so that it fits a screen. */
-export async function tableText(examination: Examination, columns: number): Promise<string> {
+export async function tableText(examination: Examination, terminalColumns: number): Promise<string> {
   const { default: Table } = await import("cli-table3"); // not before it is needed
   const head = ["asked", "state", "found, and -> what would help"];
   const cells = toldOnce(examination.findings).map(({ name, state, found, remedy }) => [
@@ -54,7 +46,7 @@ export async function tableText(examination: Examination, columns: number): Prom
     remedy === undefined ? found : `${found}\n-> ${remedy}`,
   ]);
   const width = (column: number) => Math.max(...[head, ...cells].map((row) => row[column]?.length ?? 0));
-  const room = Math.max(NARROWEST, columns - width(0) - width(1) - FRAME);
+  const room = Math.max(NARROWEST, terminalColumns - width(0) - width(1) - FRAME);
   const table = new Table({
     head,
     colWidths: [width(0) + 2, width(1) + 2, room + 2],

@@ -1,5 +1,6 @@
 /** The table of outcomes: a frame for a terminal, plain columns for everything else. Text only. */
 import { printable } from "../output/bytes.ts";
+import { columns } from "../output/columns.ts";
 import type { OutcomeRow } from "./outcomes.ts";
 
 const HEADS = ["PACKETS", "OUTCOME", "AT", "REASON", "TO"] as const;
@@ -9,13 +10,7 @@ const NOTHING = "-";
 
 /** One line per row under a line of heads, at least two spaces between columns: a cell may have one. */
 export function plainTable(rows: readonly OutcomeRow[]): string {
-  const cells = [[...HEADS], ...rows.map((row) => cellsOf(row).map((text) => text || NOTHING))];
-  const widths = HEADS.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
-  return cells.map((row) =>
-    `${
-      row.map((text, i) => i === 0 ? text.padStart(widths[i]!) : text.padEnd(widths[i]!)).join("  ").trimEnd()
-    }\n`
-  ).join("");
+  return columns([[...HEADS], ...rows.map((row) => cellsOf(row).map((text) => text || NOTHING))], [0]);
 }
 
 /** The same in a frame. The package is loaded here: nobody else waits for it. */
