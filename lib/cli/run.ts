@@ -44,8 +44,6 @@ import { findTarget } from "./targets.ts";
 const LONGEST_FUNCTION = 2 ** 20;
 /** Probes that could not be set and are named in the warning; --debug names all. */
 const NAMED_FAILURES = 5;
-/** Attaching function by function takes so long that memory is given back in between. */
-const FUNCTIONS_PER_RELEASE = 128;
 
 /**
  * Runs the program with the words behind its name.
@@ -114,20 +112,13 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   if (outcomes !== undefined) outcomes.from = Infinity;
   const reading = new Reading(session, printer, outcomes, output.writer, options.outputLimitLines, stop);
 
-  releaseMemory();
+  releaseCode();
   log.info("Attaching probes", { via: backend.name });
   for (const remark of session.followLineage()) log.warn(remark);
-  let releaseAt = FUNCTIONS_PER_RELEASE;
   await backend.attach({
     signal: stop.signal,
     onLive: () => reading.start(),
-    onProgress(done, total) {
-      log.progress(done, total, "Attached");
-      if (done >= releaseAt) {
-        releaseCode();
-        releaseAt = done + FUNCTIONS_PER_RELEASE;
-      }
-    },
+    onProgress: (done, total) => log.progress(done, total, "Attached"),
   });
   if (outcomes !== undefined) outcomes.from = Number(clockGettime(CLOCK_MONOTONIC));
   for (const remark of backend.remarks) log.warn(remark);

@@ -5,6 +5,7 @@
  * That address is of ftrace's record, the call or nop at the function's entry: the symbol's own address, or
  * behind the ENDBR (x86) or BTI (arm64) that it begins with. kprobe-multi takes either.
  */
+import { statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { UnsupportedError } from "../errors.ts";
 import { addLines } from "./line_parser.ts";
@@ -55,6 +56,7 @@ export function readFtraceList(options: FtraceOptions = {}): FtraceList | undefi
 export async function fetchFtraceList(options: FtraceOptions = {}): Promise<FtraceList | undefined> {
   for (const { path, hasAddresses } of candidates(options)) {
     try {
+      statSync(path); // not in the pool: that would be heard of only when the caller has nothing left to do
       const list = parseFtraceList([await readFile(path)], hasAddresses);
       if (list.table.size > 0) return list;
     } catch (cause) {

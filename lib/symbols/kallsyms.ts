@@ -17,13 +17,10 @@ const PADDING = "__pfx_";
 
 export const KALLSYMS = "/proc/kallsyms";
 
-/**
- * @param between is called now and then: the peak of memory is here
- * @throws {UnsupportedError} it cannot be read, or hides its addresses
- */
-export function readKallsyms(path: string = KALLSYMS, between?: () => void): SymbolTable {
+/** @throws {UnsupportedError} it cannot be read, or hides its addresses */
+export function readKallsyms(path: string = KALLSYMS): SymbolTable {
   try {
-    return parseKallsyms(chunksOfLines(path, undefined, between), path);
+    return parseKallsyms(chunksOfLines(path), path);
   } catch (cause) {
     if (cause instanceof UnsupportedError) throw cause;
     throw new UnsupportedError(`Cannot read ${path}: ${(cause as NodeJS.ErrnoException).code ?? cause}`, {

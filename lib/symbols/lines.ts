@@ -11,13 +11,9 @@ const CHUNK_BYTES = 1 << 18;
 
 /**
  * Views of whole lines; the last line of the file may lack its newline. A view is valid until the next one
- * is asked for, and `between` is called then.
+ * is asked for.
  */
-export function* chunksOfLines(
-  path: string,
-  chunkBytes: number = CHUNK_BYTES,
-  between?: () => void,
-): Generator<Uint8Array> {
+export function* chunksOfLines(path: string, chunkBytes: number = CHUNK_BYTES): Generator<Uint8Array> {
   const fd = openSync(path, "r");
   try {
     let buffer = new Uint8Array(chunkBytes), filled = 0;
@@ -28,7 +24,6 @@ export function* chunksOfLines(
       const end = count === 0 ? filled : buffer.lastIndexOf(NEWLINE, filled - 1) + 1;
       if (end > 0) {
         yield buffer.subarray(0, end);
-        between?.();
         buffer.copyWithin(0, end, filled);
         filled -= end;
       }

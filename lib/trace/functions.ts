@@ -17,7 +17,7 @@ import { parameters, POINTER_SIZE, sizeOf, strip } from "../btf/walk.ts";
 import { UnsupportedError, UsageError } from "../errors.ts";
 import { nearestName } from "../nearest_name.ts";
 import { type FtraceList, readFtraceList } from "../symbols/ftrace.ts";
-import { KALLSYMS, readKallsyms } from "../symbols/kallsyms.ts";
+import { readKallsyms } from "../symbols/kallsyms.ts";
 import type { KernelSymbol, SymbolTable } from "../symbols/table.ts";
 import { isExactName, wholeName } from "./pattern.ts";
 
@@ -71,14 +71,12 @@ export interface FunctionSources {
 /**
  * The sources of the running kernel.
  *
- * @param between is called now and then while the symbols are read
  * @param useFtrace false: do not spend time on ftrace's list, let the kernel refuse what it cannot trace
  */
 export function readFunctionSources(
-  { kernel, modules = [], between, useFtrace = true }: {
+  { kernel, modules = [], useFtrace = true }: {
     kernel: Btf;
     modules?: readonly Btf[];
-    between?: () => void;
     useFtrace?: boolean;
   },
 ): FunctionSources {
@@ -87,7 +85,7 @@ export function readFunctionSources(
     kernel,
     modules,
     ftrace: useFtrace ? readFtraceList() : undefined,
-    symbols: () => symbols ??= readKallsyms(KALLSYMS, between),
+    symbols: () => symbols ??= readKallsyms(),
   };
 }
 

@@ -219,7 +219,7 @@ export function readKernel(
  */
 export async function openSession(
   options: SessionOptions,
-  { btf, ftrace, symbols: known }: KernelSources = readKernel(options),
+  { btf, ftrace, symbols }: KernelSources = readKernel(options),
 ): Promise<Session> {
   const { filter, tunnel, mark, netns, ifindex, meta, tuple } = options;
   const { follow = false, ids = false, stacks = false, packetlessFunctions: packetless = [] } = options;
@@ -254,25 +254,18 @@ export async function openSession(
     const sources = readFunctionSources({
       kernel: btf,
       modules: moduleTypes(btf, options.modules),
-      between: releaseCode,
       useFtrace: false,
     });
-    // The peak of memory is here, where the lists of functions come on top of the types.
+    // The peak of memory comes now, with the lists of functions on top of the types.
     releaseCode();
-    let table = known;
-    const symbols = () => {
-      if (table !== undefined) return table;
-      table = sources.symbols();
-      releaseMemory();
-      return table;
-    };
-    const all = { ...sources, symbols, ftrace: await ftrace };
+    const all = { ...sources, symbols: () => symbols ?? sources.symbols(), ftrace: await ftrace };
     const selection = selectFunctions(all, options.functionPattern);
-    releaseMemory();
     if (selection.functions.length > 0) {
-      if (trace.tracking === undefined) return { selection, extras: noExtras };
-      const extras = findExtras(all, selection, { stacks, packetless });
+      const extras = trace.tracking === undefined
+        ? undefined
+        : findExtras(all, selection, { stacks, packetless });
       releaseMemory();
+      if (extras === undefined) return { selection, extras: noExtras };
       if (extras.endsShown.length + extras.endsUnseen.length === 0) warnings.push(ENDLESS);
       return { selection, extras };
     }

@@ -64,7 +64,8 @@ export const startStop: Scenario = {
       chapter peer peer-same
       TRACER=$PWRU stop beside
     fi
-    stop peer INT 5000
+    # Letting go of its probes one by one would make the rest crawl, and so would its end.
+    if [ $fprobe = yes ]; then stop peer INT 5000; else kill -STOP \${pid_of[peer]}; fi
 
     if [ $fprobe = yes ]; then
       PATIENCE=${peerKmodsSeconds} start peer-kmods --all-kmods --output-meta --output-tuple "$filter"
@@ -119,8 +120,11 @@ export const startStop: Scenario = {
 
 /** The acceptance: what of the peer's time and memory ours may take. */
 function gates(): Checks {
-  /** all functions live, as a share of the peer's time */
-  const share: Record<KernelName, number> = { "5.10": 0.2, "6.1": 0.5, "6.12": 0.5, "6.18": 0.5, "7.3": 0.5 };
+  /**
+   * All functions live, as a share of the peer's time. On 6.1 the kernel itself takes 8 to 11 ms to define a probe
+   * in the network's code, most of it in decoding every jump label twice: 0.45 of the peer's time is spent there.
+   */
+  const share: Record<KernelName, number> = { "5.10": 0.2, "6.1": 0.7, "6.12": 0.5, "6.18": 0.5, "7.3": 0.5 };
   /** CI's machine has neighbours, which come and go between one measurement and the next. */
   const allowance = process.env["CI"] === "true" ? 2 : 1;
   const suffix = (run: Run) => multi(run.kernel) ? "-kmods" : "";
