@@ -92,8 +92,8 @@ function kernel(): Row | Promise<Row> {
   const files = testFiles("tests/kernel/**/*.test.ts");
   if (files.length === 0) return notRun("kernel", "there are no tests in tests/kernel", true);
   if (process.getuid?.() !== 0) return notRun("kernel", "needs root");
-  announce("kernel (this machine)");
-  return bunTest("kernel", files, {}, false);
+  console.log("kernel: running on this machine");
+  return bunTest("kernel", files, {}, true);
 }
 
 /** One boot of a kernel, for these scenarios. */
@@ -131,20 +131,28 @@ function guestsOf(kernels: readonly KernelName[], wanted?: readonly string[]): G
   }).filter(({ names }) => names.length > 0);
 }
 
-/** Those that are measured and those that take long one after another, then the others beside each other. */
-async function virtualMachines(kernels: readonly KernelName[], wanted?: readonly string[]): Promise<Row[]> {
-  const guests = guestsOf(kernels, wanted), rows: Row[] = [];
+/**
+ * Guests that are measured or take long one after another, while nothing else runs; then the other guests and this
+ * machine's own kernel, which keep one processor busy each, beside each other.
+ */
+async function kernels(
+  names: readonly KernelName[],
+  { own, scenarios }: { own: boolean; scenarios?: string[] },
+): Promise<Row[]> {
+  const guests = guestsOf(names, scenarios), rows: Row[] = [];
   for (const guest of guests.filter(({ boot }) => boot !== "usual")) {
     rows.push(await virtualMachine(guest, 2));
   }
   const width = Number(process.env["PWRU_VM_PARALLEL"] ?? guestsBeside());
-  const others = guests.filter(({ boot }) => boot === "usual").sort((a, b) =>
-    b.names.length - a.names.length
-  );
   // Two guests of two processors on a host of two would spin, each processor waiting for one that does not run.
   const processors = width > 1 ? 1 : 2;
-  rows.push(...await inParallel(width, others.map((guest) => () => virtualMachine(guest, processors))));
-  return kernels.map((name) => rows.filter((row) => row.part === name))
+  const others = guests.filter(({ boot }) => boot === "usual")
+    .sort((a, b) => b.names.length - a.names.length)
+    .map((guest) => () => virtualMachine(guest, processors));
+  rows.push(
+    ...await inParallel(width, [...others.slice(0, 1), ...(own ? [kernel] : []), ...others.slice(1)]),
+  );
+  return (["kernel", ...names] as const).map((name) => rows.filter((row) => row.part === name))
     .filter((found) => found.length > 0)
     .map((found) => found.reduce(added));
 }
@@ -208,9 +216,12 @@ async function main(): Promise<number> {
   }
   const rows: Row[] = [];
   if (wanted.includes("unit")) rows.push(await unit());
-  if (wanted.includes("kernel")) rows.push(await kernel());
-  const machines = kernelNames.filter((name) => wanted.includes(name));
-  rows.push(...await virtualMachines(machines, values.scenario?.split(",")));
+  rows.push(
+    ...await kernels(kernelNames.filter((name) => wanted.includes(name)), {
+      own: wanted.includes("kernel"),
+      ...(values.scenario === undefined ? {} : { scenarios: values.scenario.split(",") }),
+    }),
+  );
 
   printTable(rows);
   const sum = (count: (row: Row) => number) => rows.reduce((total, row) => total + count(row), 0);
