@@ -70,7 +70,7 @@ function collectCaller(field: Field, { caller }: HookStores): Code {
   return [ldx(r1, at(fp, slot.context, u64)), caller(field)];
 }
 
-function collectStack({ fields }: RecordLayout): Code {
+export function collectStack({ fields }: RecordLayout): Code {
   const { stack, stackBytes } = fields;
   return [
     ldx(r1, at(fp, slot.context, u64)),

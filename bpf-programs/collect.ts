@@ -72,9 +72,35 @@ export interface HookStores {
   readonly caller?: (field: Field) => Code;
 }
 
+/** How a record about one kind of packet is filled: each part stores into the record at r8 and keeps r8. */
+export interface RecordParts {
+  /** packetEvent.protocol */
+  readonly protocol: Code;
+  /** netns, mark, ifindex, mtu, len */
+  readonly meta: Code;
+  /** headers, headerBytes */
+  readonly headers: Code;
+  /** what lies behind the packetEvent */
+  readonly additions: Code;
+}
+
 /** Counts the match, reserves a record, fills and submits it; a full ring is counted. Ends the program. */
 export function collect(options: TraceOptions, view: SkbView, hook: HookStores, miss: Label): Code {
-  const { load } = view, { maps, meta, tuple } = options, event = packetEvent.fields;
+  const { load } = view, layout = recordOf(options), { stamp } = layout.fields;
+  return collectParts(options, hook, {
+    protocol: [load(r1, "protocol"), stx(at(r8, packetEvent.fields.protocol), r1)],
+    meta: collectMeta(options, load),
+    headers: collectHeaders(load),
+    additions: [
+      stamp === undefined ? [] : collectStamp(stamp),
+      collectAdditions(options, layout, view, hook),
+    ],
+  }, miss);
+}
+
+/** The same for a packet that is no sk_buff; its identity is at fp + slot.skb. */
+export function collectParts(options: TraceOptions, hook: HookStores, parts: RecordParts, miss: Label): Code {
+  const { maps, meta, tuple } = options, event = packetEvent.fields;
   const counter = traceCounters.fields, layout = recordOf(options);
   const full = label("full");
   return [
@@ -104,11 +130,10 @@ export function collect(options: TraceOptions, view: SkbView, hook: HookStores, 
     lea(r1, fieldAddress(event.comm)),
     mov(r2, event.comm.type.size),
     call("bpf_get_current_comm"),
-    meta || tuple ? [load(r1, "protocol"), stx(at(r8, event.protocol), r1)] : st(at(r8, event.protocol), 0),
-    meta ? collectMeta(options, load) : zeroMeta(),
-    tuple ? collectHeaders(load) : st(at(r8, event.headerBytes), 0),
-    layout.fields.stamp === undefined ? [] : collectStamp(layout.fields.stamp),
-    collectAdditions(options, layout, view, hook),
+    meta || tuple ? parts.protocol : st(at(r8, event.protocol), 0),
+    meta ? parts.meta : zeroMeta(),
+    tuple ? parts.headers : st(at(r8, event.headerBytes), 0),
+    parts.additions,
 
     mov(r1, r8),
     mov(r2, BPF_RB_NO_WAKEUP),

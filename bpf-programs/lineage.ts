@@ -42,11 +42,10 @@ import {
 import { u64 } from "../asm/layout.ts";
 import { slot, type TraceOptions } from "./frame.ts";
 import type { ProbeContext } from "./registers.ts";
+import { BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT } from "./trace.ts";
 import { adopt, countUntracked, forget, lookUp, trackedCount } from "./tracking.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
-const BPF_PROG_TYPE_KPROBE = 2, BPF_PROG_TYPE_TRACING = 26;
-const BPF_TRACE_FEXIT = 25;
 export const BPF_TRACE_KPROBE_SESSION = 56;
 
 /** The largest packet in segments of the usual size are 46; larger lists are cut, and that is counted. */

@@ -20,6 +20,7 @@ import {
   ja,
   jeq,
   jne,
+  lddw,
   ldMap,
   ldx,
   lea,
@@ -47,7 +48,8 @@ import { forget, forgetSilently, keepsSet, lookUp, newStamp, remember, trackedCo
 import { matchesTunnel } from "./tunnel.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
-export const BPF_PROG_TYPE_KPROBE = 2, BPF_PROG_TYPE_RAW_TRACEPOINT = 17, BPF_TRACE_KPROBE_MULTI = 42;
+export const BPF_PROG_TYPE_KPROBE = 2, BPF_PROG_TYPE_RAW_TRACEPOINT = 17, BPF_PROG_TYPE_TRACING = 26;
+export const BPF_TRACE_FENTRY = 24, BPF_TRACE_FEXIT = 25, BPF_TRACE_KPROBE_MULTI = 42;
 
 /**
  * What a hook means for the packet that it sees: it lives on; it is a new one, whatever its address stood for; or its
@@ -200,6 +202,71 @@ export function tracepointProgram(options: TraceOptions, hook: TracepointHook): 
       ],
     }),
   };
+}
+
+/** Where a BPF program is traced. Linux 5.6; exits from 5.17, since which a program can ask for the result. */
+export interface ProgramHook {
+  /** BTF id, in the traced program's own BTF, of the function that it begins with */
+  readonly btfId: number;
+  readonly at: "entry" | "exit";
+  /** goes into packet_event.address; an exit's is another than the entry's */
+  readonly address: bigint;
+}
+
+/** BPF programs for tc, which work on an sk_buff; argument2 of a record at the exit is the verdict. */
+export function tcProgram(options: TraceOptions, hook: ProgramHook): ProgramSpec {
+  return {
+    name: `tc_${hook.at}`,
+    ...tracingProgram(hook),
+    code: trace(options, {
+      prologue: programArgument(r6),
+      identify: identifyProgram(hook),
+      caller: (field) => st(at(r8, field), 0), // the dispatcher, or nothing that has a name
+    }),
+  };
+}
+
+/** Members of a ProgramSpec that runs where another program begins or ends. */
+export function tracingProgram({ at, btfId }: ProgramHook): Omit<ProgramSpec, "name" | "code"> {
+  return {
+    type: BPF_PROG_TYPE_TRACING,
+    expectedAttachType: at === "entry" ? BPF_TRACE_FENTRY : BPF_TRACE_FEXIT,
+    attachBtfId: btfId,
+    license: "Dual BSD/GPL",
+  };
+}
+
+/**
+ * dst = the first argument of the traced program: the kernel's context, not the one that the program was written for.
+ * Read as memory, since the verifier would forbid most of what can be done with a pointer that it knows. Loses r0-r5 but
+ * r1, which is the context.
+ */
+export function programArgument(dst: Register): Code {
+  return [
+    mov(r3, r1),
+    lea(r1, at(fp, slot.temp, u64)),
+    mov(r2, 8),
+    call("bpf_probe_read_kernel"),
+    ldx(dst, at(fp, slot.temp, u64)),
+    ldx(r1, at(fp, slot.context, u64)),
+  ];
+}
+
+/** record.address, and what the program returned if it did. */
+export function identifyProgram({ at: where, address }: ProgramHook): Code {
+  const event = packetEvent.fields;
+  return [
+    lddw(r2, address),
+    stx(at(r8, event.address), r2),
+    st(at(r8, event.argument2), 0),
+    st(at(r8, event.argument3), 0),
+    where === "entry" ? [] : [
+      lea(r2, at(fp, slot.temp, u64)),
+      call("bpf_get_func_ret"),
+      ldx(r2, at(fp, slot.temp, u64)),
+      stx(at(r8, event.argument2), r2),
+    ],
+  ];
 }
 
 function argumentOffset(context: ProbeContext, argument: number): number {

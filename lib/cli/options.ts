@@ -156,6 +156,24 @@ export const options = {
       "other packets to the kernel. They are shown while the function that had the first one is still running.",
     section: "Filters",
   }),
+  "filter-trace-tc": flag(false, {
+    help: "show the BPF programs of tc that a packet passes, and what they return",
+    detail:
+      "At the entry of each program, and from Linux 5.17 on at its exit with the verdict. A program that cannot " +
+      "be traced is named; one that is loaded while the trace runs is traced from then on. A program that is " +
+      "reached by a tail call is not entered in this sense, and not shown.",
+    section: "Probes",
+    since: "Linux 5.6",
+  }),
+  "filter-trace-xdp": flag(false, {
+    help: "show the XDP programs that a frame passes, and what they return",
+    detail:
+      "Entry and exit, as with --filter-trace-tc. There is no sk_buff yet: the filter looks at the frame from its Ethernet header on, the " +
+      "address shown is that of its buffer, which an sk_buff made of it has as its head. It has no mark, and no " +
+      "inner packet.",
+    section: "Probes",
+    since: "Linux 5.6",
+  }),
   "filter-tunnel-pcap-l2": optional("string", parseExpression, {
     help: "of packets in a tunnel show only those whose inner Ethernet frame matches this pcap filter",
     detail:
@@ -165,6 +183,13 @@ export const options = {
   }),
   "filter-tunnel-pcap-l3": optional("string", parseExpression, {
     help: "of packets in a tunnel show only those whose inner IP packet matches this pcap filter",
+    section: "Filters",
+  }),
+  "filter-xdp-expr": optional("string", parseExpression, {
+    help:
+      "of the frames in XDP programs show only those for which this C expression is true: xdp->frame_sz > 2048",
+    detail:
+      "As --filter-skb-expr, over struct xdp_buff. Each of the two is asked only of its own kind of packet.",
     section: "Filters",
   }),
   "help": flag(false, {

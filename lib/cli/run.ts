@@ -119,6 +119,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
     signal: stop.signal,
     onLive: () => reading.start(),
     onProgress: (done, total) => log.progress(done, total, "Attached"),
+    onRemark: (remark) => log.warn(remark),
   });
   if (outcomes !== undefined) outcomes.from = Number(clockGettime(CLOCK_MONOTONIC));
   for (const remark of backend.remarks) log.warn(remark);
@@ -225,6 +226,7 @@ function names(session: Session, now = false): Names {
       if (found === undefined || found.offset > LONGEST_FUNCTION) return undefined;
       return { name: symbolText(found.symbol), offset: found.offset };
     },
+    verdicts: (address) => session.backend.verdicts?.(address),
     dropReasons: session.dropReasons(),
   };
 }
@@ -257,6 +259,10 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     ids: lines && options.outputPacketId,
     stacks: options.filterTrackSkbByStackid || options.filterNonSkbFuncs.length > 0,
     packetlessFunctions: options.filterNonSkbFuncs,
+    programs: [
+      ...(options.filterTraceTc ? ["tc" as const] : []),
+      ...(options.filterTraceXdp ? ["xdp" as const] : []),
+    ],
     trackedPackets: options.filterTrackLimit,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),
@@ -268,5 +274,6 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     ...(netns === undefined ? {} : { netns }),
     ...(ifindex === undefined ? {} : { ifindex }),
     ...(options.filterSkbExpr === undefined ? {} : { expression: options.filterSkbExpr }),
+    ...(options.filterXdpExpr === undefined ? {} : { xdpExpression: options.filterXdpExpr }),
   };
 }

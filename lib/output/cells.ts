@@ -26,6 +26,8 @@ export interface DropReason {
   readonly code: number;
   /** undefined: no enum of this kernel has the number */
   readonly name: string | undefined;
+  /** it is not why a packet was dropped but what a BPF program returned */
+  readonly verdict?: boolean;
 }
 
 /** Whom the cells ask, and what the addresses in records stand for. */
@@ -72,12 +74,16 @@ export const TRACEPOINT_DROPS: Readonly<Record<string, DropArguments>> = {
   consume_skb: { reason: -1, place: offsetOf.argument2 },
 };
 
+const PROGRAM_EXIT: DropArguments = { reason: offsetOf.argument2, place: -1 };
+
 /** The function at one address. */
 export interface Probe {
   readonly high: number;
   readonly name: string;
   readonly text: Cell;
   readonly drop: DropArguments | undefined;
+  /** where a BPF program was left: what it can have returned */
+  readonly verdicts: ReadonlyMap<number, string> | undefined;
   readonly reasons: Map<number, Cell>;
 }
 
@@ -142,9 +148,10 @@ export class EventCells {
     const address = view.getBigUint64(offset + ADDRESS, true);
     const name = this.#names.probe(address) ?? `0x${address.toString(16)}`;
     const drops = this.#tracepoints ? TRACEPOINT_DROPS : FUNCTION_DROPS;
-    const drop = Object.hasOwn(drops, name) ? drops[name] : undefined;
+    const verdicts = this.#names.verdicts?.(address);
+    const drop = verdicts !== undefined ? PROGRAM_EXIT : Object.hasOwn(drops, name) ? drops[name] : undefined;
     const text = this.#format.func(name, undefined);
-    return keep(this.#probes, low, { high, name, text, drop, reasons: new Map() });
+    return keep(this.#probes, low, { high, name, text, drop, verdicts, reasons: new Map() });
   }
 
   /** The function of a probe, with the drop reason if it drops packets. */
@@ -152,7 +159,7 @@ export class EventCells {
     // A tracepoint of a kernel without drop reasons has no such argument.
     if (
       probe.drop === undefined || probe.drop.reason < 0 ||
-      (this.#tracepoints && this.#names.dropReasons.size === 0)
+      (this.#tracepoints && this.#names.dropReasons.size === 0 && probe.verdicts === undefined)
     ) {
       return probe.text;
     }
@@ -160,8 +167,9 @@ export class EventCells {
     const code = view.getUint32(offset + probe.drop.reason, true);
     const known = probe.reasons.get(code);
     if (known !== undefined) return known;
-    const name = this.#names.dropReasons.get(code);
-    return keep(probe.reasons, code, this.#format.func(probe.name, { code, name }));
+    const name = (probe.verdicts ?? this.#names.dropReasons).get(code);
+    const verdict = probe.verdicts === undefined ? {} : { verdict: true };
+    return keep(probe.reasons, code, this.#format.func(probe.name, { code, name, ...verdict }));
   }
 
   /** The code that let go of the packet, if the probe tells. */

@@ -239,8 +239,9 @@ const jsonCells: CellFormat = {
     if (drop === undefined) return cell(`,"func":${quoted(name)}`);
     // In `func` as pwru has it, and for programs in fields of their own.
     const func = drop.name === undefined ? `${name} (${drop.code})` : `${name}(${drop.name})`;
-    const reason = drop.name === undefined ? "null" : quoted(drop.name);
-    return cell(`,"func":${quoted(func)},"reason":${reason},"reason_code":${drop.code}`);
+    const why = drop.verdict === true ? "verdict" : "reason";
+    const text = drop.name === undefined ? "null" : quoted(drop.name);
+    return cell(`,"func":${quoted(func)},"${why}":${text},"${why}_code":${drop.code}`);
   },
   place: (address, symbol) =>
     cell(`,"location":${address === 0n ? "null" : quoted(codeText(address, symbol))}`),

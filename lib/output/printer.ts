@@ -42,6 +42,8 @@ export interface Names {
   probe(address: bigint): string | undefined;
   /** the function that holds the code at `address` */
   symbol(address: bigint): CodeSymbol | undefined;
+  /** what argument2 means where a BPF program was left; undefined: `address` is no such place */
+  verdicts?(address: bigint): ReadonlyMap<number, string> | undefined;
   /** enum skb_drop_reason and its like in modules; empty on kernels without drop reasons */
   readonly dropReasons: ReadonlyMap<number, string>;
 }

@@ -6,6 +6,7 @@
 import { bytes, type Decoded, s32, type Struct, struct, u32, u64 } from "../../asm/layout.ts";
 import { allocate, type Block, type Scope, scope } from "./arena.ts";
 import { errno } from "./errno.ts";
+import { OwnedFd } from "./fd.ts";
 import { kernelError, trySyscall } from "./ffi.ts";
 
 /** enum bpf_cmd */
@@ -22,6 +23,7 @@ const commands = {
   BPF_OBJ_GET_INFO_BY_FD: 15,
   BPF_RAW_TRACEPOINT_OPEN: 17,
   BPF_BTF_LOAD: 18,
+  BPF_BTF_GET_FD_BY_ID: 19,
   BPF_MAP_FREEZE: 22,
   BPF_MAP_LOOKUP_BATCH: 24,
   BPF_LINK_CREATE: 28,
@@ -491,10 +493,21 @@ export const bpfLinkInfoKprobeMulti = struct("bpf_link_info", {
 
 const infoAttr = struct("bpf_attr", { bpf_fd: u32, info_len: u32, info: u64 });
 
-/** What the kernel says of the object behind `fd`; members newer than the running kernel are zero. */
-export function bpfObjGetInfoByFd<S extends Struct>(bpf_fd: number, layout: S): ReturnType<S["decode"]> {
+/** What the kernel tells of a BTF object; the blob itself is copied to where `btf` says. */
+const bpfBtfInfo = struct("bpf_btf_info", { btf: u64, btf_size: u32, id: u32 });
+
+/**
+ * What the kernel says of the object behind `fd`; members newer than the running kernel are zero.
+ *
+ * @param given what the kernel is to find there: where arrays go, and how much room they have
+ */
+export function bpfObjGetInfoByFd<S extends Struct>(
+  bpf_fd: number,
+  layout: S,
+  given: Members<S> = {},
+): ReturnType<S["decode"]> {
   using memory = scope();
-  const info = memory.alloc(layout.size);
+  const info = memory.struct(layout, given);
   bpf("BPF_OBJ_GET_INFO_BY_FD", memory, infoAttr, { bpf_fd, info_len: layout.size, info: address(info) });
   return layout.decode(info.view) as ReturnType<S["decode"]>;
 }
@@ -502,6 +515,39 @@ export function bpfObjGetInfoByFd<S extends Struct>(bpf_fd: number, layout: S): 
 /** The text in a name member. */
 export function infoName(name: Uint8Array): string {
   return cString(name);
+}
+
+/** The first function of a program: its BTF type and where its machine code lies; 0 unknown. */
+export interface EntryFunction {
+  readonly typeId: number;
+  readonly address: bigint;
+}
+
+/** Addresses are hidden (0) from those without CAP_SYSLOG, and of programs that were not compiled. */
+export function bpfProgEntry(bpf_fd: number): EntryFunction {
+  using memory = scope();
+  const function_ = memory.alloc(8), code = memory.alloc(8);
+  bpfObjGetInfoByFd(bpf_fd, bpfProgInfo, {
+    nr_func_info: 1,
+    func_info_rec_size: 8,
+    func_info: address(function_),
+    nr_jited_ksyms: 1,
+    jited_ksyms: address(code),
+  });
+  return { typeId: function_.view.getUint32(4, true), address: code.view.getBigUint64(0, true) };
+}
+
+/** The blob of a BTF object, or undefined when it has gone meanwhile. */
+export function bpfBtfById(id: number): Uint8Array | undefined {
+  using memory = scope();
+  const result = tryBpf("BPF_BTF_GET_FD_BY_ID", memory.struct(idAttr, { start_id: id }));
+  if (-result === errno.ENOENT) return undefined;
+  if (result < 0) throw kernelError("bpf(BPF_BTF_GET_FD_BY_ID)", -result);
+  using fd = new OwnedFd(result);
+  const { btf_size } = bpfObjGetInfoByFd(fd.fd, bpfBtfInfo);
+  const blob = memory.alloc(btf_size);
+  bpfObjGetInfoByFd(fd.fd, bpfBtfInfo, { btf: address(blob), btf_size });
+  return blob.bytes.slice();
 }
 
 const enableStatsAttr = struct("bpf_attr", { type: u32 });

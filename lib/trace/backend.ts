@@ -17,6 +17,8 @@ export interface AttachProgress {
   /** The first events may flow: the reader can start. Called once, before `attach` resolves. */
   readonly onLive: () => void;
   readonly onProgress: (done: number, total: number) => void;
+  /** told of what cannot be traced among what comes after `attach` */
+  readonly onRemark?: (remark: string) => void;
 }
 
 /** Probes of one kind, from the choice of functions to the end. */
@@ -31,6 +33,8 @@ export interface ProbeBackend extends Disposable {
   attach(progress: AttachProgress): Promise<void>;
   /** The function or tracepoint that `packet_event.address` stands for. */
   nameOf(address: bigint): string | undefined;
+  /** What `packet_event.argument2` means, by its number as u32, where a BPF program was left; else absent. */
+  verdicts?(address: bigint): ReadonlyMap<number, string> | undefined;
   /** Hits that the kernel did not run our programs for, because one was already running on that CPU. */
   missed(): bigint;
   /** No event comes after this. */

@@ -14,7 +14,7 @@ import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError, UsageError } from "../errors.ts";
-import { compileFilter, skb } from "../expr/compile.ts";
+import { compileFilter, skb, xdp } from "../expr/compile.ts";
 import { openKprobes } from "../link/kprobe.ts";
 import { readCounters } from "../maps/bpf_map.ts";
 import { Maps } from "../maps/maps.ts";
@@ -29,6 +29,7 @@ import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
 import { BackendWithEnds } from "./backends/with_ends.ts";
+import { BackendWithPrograms } from "./backends/with_programs.ts";
 import { choose, type Chosen } from "./choose.ts";
 import { compileContents, type RecordContents, type WantedContents } from "./contents.ts";
 import { findExtras, noExtras } from "./extras.ts";
@@ -36,6 +37,8 @@ import { GappedRing } from "./gapped_ring.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
 import { attachLineage, endingTracepoints, type Lineage } from "./lineage.ts";
 import { wholeName } from "./pattern.ts";
+import type { ProgramKind } from "./loaded_programs.ts";
+import { ProgramTracing } from "./program_tracing.ts";
 import { packetTracepoints } from "./tracepoints.ts";
 
 export interface SessionOptions {
@@ -70,6 +73,10 @@ export interface SessionOptions {
   readonly stacks?: boolean;
   /** functions without a packet to show in this way */
   readonly packetlessFunctions?: readonly string[];
+  /** BPF programs to trace too, of these kinds */
+  readonly programs?: readonly ProgramKind[];
+  /** C, about `xdp`: frames to show of XDP programs */
+  readonly xdpExpression?: string;
   /** how many packets can be followed at a time */
   readonly trackedPackets?: number;
 }
@@ -226,6 +233,9 @@ export async function openSession(
   const expression = options.expression === undefined
     ? undefined
     : compileFilter(options.expression, btf, skb);
+  const xdpExpression = options.xdpExpression === undefined
+    ? undefined
+    : compileFilter(options.xdpExpression, btf, xdp);
   const types = new BtfTypes(btf), maps = new Maps();
   const { additions, ...shown } = compileContents(options.contents ?? {}, types);
   const memory = filter === undefined && tunnel === undefined
@@ -325,7 +335,18 @@ export async function openSession(
       ? chosen.backend
       : new BackendWithEnds(chosen.backend, new TracepointBackend(asides, { ...trace, additions: {} }, load));
     const contents = { ...shown, record: recordOf(trace) };
-    return new Session(types, maps, trace, load, { ...chosen, backend, contents, warnings, asides });
+    const programs = options.programs ?? [];
+    const whole = programs.length === 0 ? backend : new BackendWithPrograms(
+      backend,
+      new ProgramTracing({
+        kinds: new Set(programs),
+        options: trace,
+        load: (spec, target) => loadProgram(spec, { maps, attachBtfObjFd: target.fd }),
+        ...(xdpExpression === undefined ? {} : { xdpExpression }),
+      }, types.enumNames("xdp_action")),
+      programs,
+    );
+    return new Session(types, maps, trace, load, { ...chosen, backend: whole, contents, warnings, asides });
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;

@@ -57,7 +57,11 @@ const columns: readonly Column[] = [
   { title: "LEN", group: "len", pattern: "\\d+" },
   { title: "__sk_buff->cb[]", group: "cb", pattern: "\\[[^\\]]*\\]" },
   { title: "TUPLE", group: "tuple", pattern: "\\S*:\\d+->\\S*:\\d+\\([^)]*\\)" },
-  { title: "FUNC", group: "func", pattern: "[^\\s(]+(?: ?\\(\\w+\\))?(?:\\[\\w+\\])?(?:\\((?:tc|xdp)\\))?" },
+  {
+    title: "FUNC",
+    group: "func",
+    pattern: "[^\\s(]+(?: ?\\(\\w+\\))?(?:\\[\\w+\\])?(?:\\((?:tc|xdp)\\)(?:\\(\\w+\\))?)?",
+  },
   { title: "CALLER", group: "caller", pattern: "\\S+" },
   { title: "TUNNEL", group: "tunnel", pattern: "\\S+" },
 ];
@@ -100,7 +104,7 @@ function interfaceOf(text: string): { iface: string; ifindex: number } {
 
 /** "kfree_skb_reason(SKB_DROP_REASON_TCP_CSUM)" -> function and reason; others stay as they are */
 function functionOf(text: string): { func: string; reason?: string } {
-  const [, func, reason] = /^([^\s(]+) ?\(([A-Z_0-9]+)\)$/.exec(text) ?? [];
+  const [, func, reason] = /^([^\s(]+(?:\((?:tc|xdp)\))?) ?\(([A-Z_0-9]+)\)$/.exec(text) ?? [];
   if (func === undefined || reason === undefined) return { func: text };
   return { func, reason: reason.replace(/^SKB_DROP_REASON_/, "") };
 }

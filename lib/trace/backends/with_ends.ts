@@ -40,7 +40,7 @@ export class BackendWithEnds implements ProbeBackend {
 
   async attach(progress: AttachProgress): Promise<void> {
     // First, so that what the others show can end.
-    await this.#ends.attach({ signal: progress.signal, onLive() {}, onProgress() {} });
+    await this.#ends.attach({ ...progress, onLive() {}, onProgress() {} });
     await this.#main.attach(progress);
   }
 

@@ -8,6 +8,7 @@ import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
 import { selection } from "./options.ts";
 import { outputs } from "./outputs.ts";
+import { programs } from "./programs.ts";
 import { protocols } from "./protocols.ts";
 import { refusing } from "./refusals.ts";
 import { startStop } from "./start.ts";
@@ -23,6 +24,7 @@ export const scenarios: readonly Scenario[] = [
   flood,
   refusing,
   tracking,
+  programs,
   filters,
   doctor,
   demo,

@@ -4,14 +4,14 @@
  * Normally every FILTER_STEP-th of the corpus; PWRU_VM_FILTERS=1 loads all of them, which takes minutes a kernel.
  */
 import { expect } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { CbpfInsn } from "../../../asm/cbpf.ts";
 import { hasCorpus, readCorpus, warnWithoutCorpus } from "../../kernel/corpus.ts";
 import { type Names, noNames } from "../../../lib/pcap_filter/names.ts";
 import { compilePacketFilter } from "../../../lib/trace/filter.ts";
 import { expressions } from "../../kernel/expressions.ts";
+import { compiled, workFolder } from "../compiled.ts";
 import type { FilterLoadReport, FilterRow } from "../filter_load.ts";
 import type { Run, Scenario } from "../scenario.ts";
 
@@ -59,16 +59,9 @@ function ownRows(): FilterRow[] {
 
 /** `rows` as a file, and the program that loads them, compiled. Both go when this process does. */
 export function filterFiles(rows: readonly FilterRow[]): string[] {
-  const folder = mkdtempSync(join(tmpdir(), "pwru-filters-"));
-  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
-  const list = join(folder, "filters.jsonl"), loader = join(folder, "filter_load");
+  const folder = workFolder(), list = join(folder, "filters.jsonl");
   writeFileSync(list, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
-  const build = Bun.spawnSync([
-    ...[process.execPath, "build", join(import.meta.dir, "../filter_load.ts"), "--compile", "--minify"],
-    ...["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv", `--outfile=${loader}`],
-  ]);
-  if (!build.success) throw new Error(`Cannot build filter_load: ${build.stderr.toString()}`);
-  return [list, loader];
+  return [list, compiled("filter_load", folder)];
 }
 
 function files(): string[] {

@@ -1,0 +1,22 @@
+/** Programs of ours that run in a guest, which has no Bun. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** A new folder, removed when this process ends. */
+export function workFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "pwru-vm-"));
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Compiles `NAME.ts` of this directory to `folder/NAME`; returns its path. */
+export function compiled(name: string, folder: string = workFolder()): string {
+  const outfile = join(folder, name);
+  const build = Bun.spawnSync([
+    ...[process.execPath, "build", join(import.meta.dir, `${name}.ts`), "--compile", "--minify"],
+    ...["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv", `--outfile=${outfile}`],
+  ]);
+  if (!build.success) throw new Error(`Cannot build ${name}: ${build.stderr.toString()}`);
+  return outfile;
+}

@@ -1,0 +1,134 @@
+/**
+ * BPF programs of tc and XDP on a packet's way: entry, exit and verdict of each, among 50 that are loaded, some of
+ * which cannot be traced or do not stay.
+ */
+import { expect } from "bun:test";
+import { compiled } from "../compiled.ts";
+import type { TraceLine } from "../lines.ts";
+import type { Run, Scenario } from "../scenario.ts";
+
+/** With the five that are attached and the one without BTF: 50. */
+const bystanders = Array.from({ length: 44 }, (_, i) => `bystander${i}:tc:0`);
+
+/** Without the tag: "let_in(tc)", "shoot(tc) TC_ACT_SHOT" */
+function stations(lines: readonly TraceLine[]): string[] {
+  return lines.map(({ func, reason }) =>
+    `${func.replace(/^bpf_prog_[0-9a-f]{16}_(\w+)\[bpf\]/, "$1")} ${reason ?? ""}`.trim()
+  );
+}
+const told = (run: Run, chapter: string) => stations(run.lines(`${chapter}.lines`));
+
+export const programs: Scenario = {
+  name: "programs",
+  kernels: ["6.12"],
+  limitSeconds: 400,
+  files: () => [compiled("bpf_programs")],
+  script: `
+    topo 1500
+    modprobe -qa sch_ingress cls_bpf
+    pins=/sys/fs/bpf/traced; mkdir $pins
+    BUN_JSC_useDFGJIT=0 ./bpf_programs pin $pins let_in:tc:0 shoot:tc:2 pass_frame:xdp:2 drop_frame:xdp:1 odd:tc:0:number \
+      no_btf:tc:0:none ${bystanders.join(" ")}
+    tc qdisc add dev podveth clsact; tc qdisc add dev dnsveth clsact
+    tc filter add dev podveth ingress bpf da pinned $pins/let_in
+    tc filter add dev podveth egress bpf da pinned $pins/shoot
+    tc filter add dev dnsveth egress bpf da pinned $pins/odd
+    ip link set dev podveth xdp pinned $pins/pass_frame
+    ip link set dev dnsveth xdpgeneric pinned $pins/drop_frame
+
+    ./bpf_programs churn 60 & churn=$!
+    start traced --filter-trace-tc --filter-trace-xdp --filter-func 'ip_rcv|__dev_queue_xmit|sk_skb_reason_drop' \
+      'udp and dst port 4097'
+    kill $churn
+    say pod UDP4:10.9.2.2:4098; echo hello | socat -u - UDP4:10.9.1.2:4098; say dns UDP4:10.9.1.2:4098
+    chapter traced others
+    say pod UDP4:10.9.2.2:4097
+    chapter traced forwarded
+    echo hello | socat -u - UDP4:10.9.1.2:4097
+    chapter traced shot
+    say dns UDP4:10.9.1.2:4097
+    chapter traced dropped
+    ./bpf_programs pin $pins late:tc:0
+    tc filter add dev podveth ingress prio 1 bpf da pinned $pins/late
+    nap 1.5
+    say pod UDP4:10.9.2.2:4097
+    chapter traced later
+    stop traced
+
+    start asked --filter-trace-xdp --filter-trace-tc --filter-xdp-expr 'xdp->data_end - xdp->data > 100' --output-stack \
+      --output-caller --output-skb --output-skb-cb --output-tunnel --output-json --filter-track-skb \
+      --filter-func ip_rcv --filter-ifname podveth 'udp and dst port 4097'
+    say pod UDP4:10.9.2.2:4097
+    head -c 200 /dev/zero | ip netns exec pod socat -u - UDP4:10.9.2.2:4097
+    settle asked
+    stop asked
+    rm -r $pins
+    untopo
+  `,
+  checks: {},
+  oursOnly: {
+    "traces among 50 programs, and lets go of them"(run) {
+      expect(run.facts("traced")).toMatchObject({ ready: true, gone: true, status: 0 });
+    },
+    "names the program that cannot be traced, and no other that stays"(run) {
+      const warnings = run.text("traced.err").split("\n").filter((line) => /Cannot trace/.test(line));
+      const stayed = warnings.filter((line) => !line.includes("fleeting"));
+      expect(stayed).toEqual([
+        expect.stringMatching(/ WARN Cannot trace BPF program \d+ \(no_btf\): it was loaded without BTF$/),
+      ]);
+    },
+    "shows nothing of other packets"(run) {
+      expect(told(run, "others")).toEqual([]);
+    },
+    "a packet's way through XDP and tc, with what each returned"(run) {
+      expect(told(run, "forwarded")).toEqual([
+        "pass_frame(xdp)",
+        "pass_frame(xdp) XDP_PASS",
+        "let_in(tc)",
+        "let_in(tc) TC_ACT_OK",
+        "ip_rcv",
+        "__dev_queue_xmit",
+        "odd(tc)",
+        "odd(tc) TC_ACT_OK",
+      ]);
+    },
+    "meta and tuple of a frame that is no sk_buff yet are those of the sk_buff"(run) {
+      const [frame, , skb] = run.lines("forwarded.lines");
+      expect(frame).toMatchObject({
+        netns: skb!.netns,
+        iface: "podveth",
+        mtu: 1500,
+        proto: skb!.proto,
+        tuple: skb!.tuple,
+        len: 14 + 20 + 8 + 6,
+        mark: 0,
+      });
+    },
+    "a packet that a program of tc shot"(run) {
+      expect(told(run, "shot")).toEqual([
+        "__dev_queue_xmit",
+        "shoot(tc)",
+        "shoot(tc) TC_ACT_SHOT",
+        "sk_skb_reason_drop TC_EGRESS",
+      ]);
+    },
+    "a frame that a program of XDP dropped"(run) {
+      expect(told(run, "dropped").slice(0, 2)).toEqual(["drop_frame(xdp)", "drop_frame(xdp) XDP_DROP"]);
+      expect(told(run, "dropped")).not.toContain("ip_rcv");
+    },
+    "a program that was loaded meanwhile"(run) {
+      expect(told(run, "later")).toEqual(expect.arrayContaining(["late(tc)", "late(tc) TC_ACT_OK"]));
+    },
+    "--filter-xdp-expr, with everything that can be printed, as JSON"(run) {
+      const rows = run.text("asked.out").trim().split("\n").map((line) => JSON.parse(line));
+      const events = rows.filter(({ func }) => func !== undefined);
+      const frames = events.filter(({ func }) => /\(xdp\)/.test(func));
+      expect(frames.map(({ len, verdict, verdict_code }) => ({ len, verdict, verdict_code }))).toEqual([
+        { len: 242, verdict: undefined, verdict_code: undefined },
+        { len: 242, verdict: "XDP_PASS", verdict_code: 2 },
+      ]);
+      const small = events.filter(({ func }) => func === "ip_rcv");
+      expect(small.map(({ len }) => len)).toEqual([34, 228]);
+    },
+  },
+};
