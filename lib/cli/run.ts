@@ -40,8 +40,8 @@ import { onSignals } from "./signals.ts";
 import { printText } from "./stdout.ts";
 import { findTarget } from "./targets.ts";
 
-/** Bytes. Code farther behind a symbol came after the symbols were read. */
-const LONGEST_FUNCTION = 2 ** 20;
+/** Bytes. Code farther behind a symbol came after the symbols were read: BPF programs and trampolines do. */
+const LONGEST_FUNCTION = 2 ** 20, LONGEST_BPF_PROGRAM = 2 ** 16;
 /** Probes that could not be set and are named in the warning; --debug names all. */
 const NAMED_FAILURES = 5;
 
@@ -223,7 +223,9 @@ function names(session: Session, now = false): Names {
     probe: (address) => session.backend.nameOf(address),
     symbol(address) {
       const found = (symbols ??= readKallsyms()).nearest(address);
-      if (found === undefined || found.offset > LONGEST_FUNCTION) return undefined;
+      if (found === undefined) return undefined;
+      const longest = found.symbol.module === "bpf" ? LONGEST_BPF_PROGRAM : LONGEST_FUNCTION;
+      if (found.offset > longest) return undefined;
       return { name: symbolText(found.symbol), offset: found.offset };
     },
     verdicts: (address) => session.backend.verdicts?.(address),
