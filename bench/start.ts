@@ -4,6 +4,7 @@
  * One boot per kernel under QEMU; the measuring is that of tests/vm/scenarios/start.ts, whose gates run in the
  * tests. Times are those of an emulated machine: read them as ratios.
  */
+import { columns } from "../lib/output/columns.ts";
 import { boot } from "../tests/vm/boot.ts";
 import { kernelNames } from "../tests/vm/images.ts";
 import { isKernelName, prepare, testedBinary } from "../tests/vm/lab.ts";
@@ -12,7 +13,7 @@ import { type StartRow, startRows, startStop } from "../tests/vm/scenarios/start
 
 const seconds = (ms: number) => (ms / 1000).toFixed(2);
 
-const columns: readonly [title: string, cell: (row: StartRow) => string][] = [
+const cells: readonly [title: string, cell: (row: StartRow) => string][] = [
   ["tracer", (row) => row.tracer],
   ["ready s", (row) => row.ready ? seconds(row.readyMs) : `failed after ${seconds(row.readyMs)}`],
   ["prompt s", (row) => row.gone ? seconds(row.stopMs) : `over ${seconds(row.stopMs)}`],
@@ -21,14 +22,14 @@ const columns: readonly [title: string, cell: (row: StartRow) => string][] = [
 ];
 
 function printTable(rows: readonly StartRow[]): void {
-  const cells = [columns.map(([title]) => title), ...rows.map((row) => columns.map(([, cell]) => cell(row)))];
-  const widths = columns.map((_, i) => Math.max(...cells.map((row) => row[i]?.length ?? 0)));
-  for (const row of cells) {
-    const [first = "", ...rest] = row;
-    console.log(
-      [first.padEnd(widths[0] ?? 0), ...rest.map((cell, i) => cell.padStart(widths[i + 1] ?? 0))].join("  "),
-    );
-  }
+  console.log(
+    columns([cells.map(([title]) => title), ...rows.map((row) => cells.map(([, cell]) => cell(row)))], [
+      1,
+      2,
+      3,
+      4,
+    ]),
+  );
 }
 
 const wanted = process.argv.slice(2).filter((word) => !word.startsWith("-"));
