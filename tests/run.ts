@@ -29,6 +29,8 @@ interface Row {
   readonly seconds: number;
   /** why the part did not run */
   readonly reason?: string;
+  /** what `bun test` printed of each test that failed */
+  readonly failures?: readonly string[];
 }
 
 const bold = (text: string) => process.stdout.isTTY ? `\x1b[1m${text}\x1b[0m` : text;
@@ -50,13 +52,20 @@ function totals(report: string): { passed: number; failed: number; skipped: numb
   return { passed: of("tests") - failed - skipped, failed, skipped };
 }
 
-/** Runs `bun test` on these files; `quiet` holds the output back until the end. */
-async function bunTest(part: Part, files: readonly string[], env: Record<string, string>, quiet: boolean) {
+/** The last lines printed before each "(fail)", and it. */
+function failuresIn(output: string): string[] {
+  const blocks = output.split(/^\((?:pass|skip|todo)\).*\n|(?<=^\(fail\).*\n)/m);
+  return blocks.filter((block) => /^\(fail\)/m.test(block))
+    .map((block) => block.trim().split("\n").slice(-40).join("\n"));
+}
+
+/** Runs `bun test` on these files; its output appears when it has ended. */
+async function bunTest(part: Part, files: readonly string[], env: Record<string, string>) {
   const work = mkdtempSync(join(tmpdir(), "pwru-test-")), report = join(work, "junit.xml");
   const begin = performance.now();
   try {
     const argv = [bun, "test", "--reporter=junit", `--reporter-outfile=${report}`, ...files];
-    const output = quiet ? Bun.file(join(work, "output")) : "inherit";
+    const output = Bun.file(join(work, "output"));
     const child = Bun.spawn(argv, {
       cwd: repository,
       env: { ...process.env, ...env },
@@ -65,14 +74,14 @@ async function bunTest(part: Part, files: readonly string[], env: Record<string,
       stderr: output,
     });
     const status = await child.exited;
-    if (quiet) {
-      announce(title(part));
-      process.stdout.write(readFileSync(join(work, "output"), "utf8"));
-    }
+    const printed = readFileSync(join(work, "output"), "utf8");
+    announce(title(part));
+    process.stdout.write(printed);
     const counted = totals(existsSync(report) ? readFileSync(report, "utf8") : "");
     // A crash of the runner, or a failing beforeAll, is in no report.
     const failed = status !== 0 && counted.failed === 0 ? 1 : counted.failed;
-    return { part, ...counted, failed, seconds: (performance.now() - begin) / 1000 };
+    const seconds = (performance.now() - begin) / 1000;
+    return { part, ...counted, failed, seconds, failures: failuresIn(printed) };
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
@@ -82,10 +91,10 @@ const testFiles = (pattern: string) =>
   [...new Bun.Glob(pattern).scanSync({ cwd: repository })].map((path) => `./${path}`).sort();
 
 function unit(): Promise<Row> {
-  announce("unit");
+  console.log("unit: running");
   const files = testFiles("tests/**/*.test.ts")
     .filter((path) => !path.startsWith("./tests/kernel/") && path !== "./tests/vm/vm.test.ts");
-  return bunTest("unit", files, {}, false);
+  return bunTest("unit", files, {});
 }
 
 function kernel(): Row | Promise<Row> {
@@ -93,7 +102,7 @@ function kernel(): Row | Promise<Row> {
   if (files.length === 0) return notRun("kernel", "there are no tests in tests/kernel", true);
   if (process.getuid?.() !== 0) return notRun("kernel", "needs root");
   console.log("kernel: running on this machine");
-  return bunTest("kernel", files, {}, true);
+  return bunTest("kernel", files, {});
 }
 
 /** One boot of a kernel, for these scenarios. */
@@ -114,7 +123,7 @@ function virtualMachine({ kernel, names }: Guest, cpus: number): Row | Promise<R
   }
   console.log(`${title(kernel)}: booting for ${names.join(", ")}`);
   const env = { PWRU_VM_KERNELS: kernel, PWRU_VM_SCENARIOS: names.join(","), PWRU_VM_CPUS: String(cpus) };
-  return bunTest(kernel, ["./tests/vm/vm.test.ts"], env, true);
+  return bunTest(kernel, ["./tests/vm/vm.test.ts"], env);
 }
 
 /** The boots that kernels need for the scenarios that are `wanted`, or for all. */
@@ -166,7 +175,8 @@ function added(one: Row, other: Row): Row {
   const { part } = one, reason = one.reason ?? other.reason;
   const [passed, failed, skipped, seconds] = (["passed", "failed", "skipped", "seconds"] as const)
     .map((key) => one[key] + other[key]) as [number, number, number, number];
-  return { part, passed, failed, skipped, seconds, ...(reason === undefined ? {} : { reason }) };
+  const failures = [...one.failures ?? [], ...other.failures ?? []];
+  return { part, passed, failed, skipped, seconds, failures, ...(reason === undefined ? {} : { reason }) };
 }
 
 /** Runs the tasks, at most `width` at a time; results in the order of the tasks. */
@@ -223,6 +233,11 @@ async function main(): Promise<number> {
     }),
   );
 
+  for (const { part, failures } of rows) {
+    for (const failure of failures ?? []) {
+      console.log(`${bold(`\n=== failed in ${title(part)}`)}\n${failure}`);
+    }
+  }
   printTable(rows);
   const sum = (count: (row: Row) => number) => rows.reduce((total, row) => total + count(row), 0);
   const failed = sum((row) => row.failed);
