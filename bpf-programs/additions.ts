@@ -5,7 +5,7 @@
  *
  * Registers are those of collect(): r6 the sk_buff's view, r8 the record; r7 and r9 are free.
  */
-import { type Code, label } from "../asm/code.ts";
+import { type Code, type Label, label } from "../asm/code.ts";
 import { AssemblyError } from "../asm/errors.ts";
 import {
   add,
@@ -27,14 +27,13 @@ import {
   r7,
   r8,
   r9,
-  type Register,
   st,
   stx,
 } from "../asm/insn.ts";
 import { type Field, u64 } from "../asm/layout.ts";
 import { copyHeaders, type HookStores } from "./collect.ts";
 import { MISSING, type RecordLayout } from "./events.ts";
-import type { ValueExpression } from "./expression.ts";
+import type { ExpressionFrame, ValueExpression } from "./expression.ts";
 import { type LoadSkb, skbExpressionFrame, type SkbView, slot, type TraceOptions } from "./frame.ts";
 
 /** Fills everything of the record that lies behind its packetEvent. Loses r7 and r9. */
@@ -61,7 +60,11 @@ export function collectAdditions(
       add(r3, kernel.field("sk_buff", "cb").offset + kernel.field("qdisc_skb_cb", "data").offset),
     ]),
     fields.tunnel === undefined ? [] : collectTunnel(layout, view.load),
-    fields.values === undefined ? [] : collectValues(options, layout, view, additions.values ?? []),
+    collectValues(
+      layout,
+      { ofFrame: 0, values: additions.values ?? [] },
+      (none) => skbExpressionFrame(options, view, [r7, r9], none),
+    ),
   ];
 }
 
@@ -118,20 +121,20 @@ function setBit(field: Field, bit: number): Code {
   return [ldx(r1, at(r8, field)), or(r1, bit), stx(at(r8, field), r1)];
 }
 
-/** The value of each expression, or the note that it has none. */
-function collectValues(
-  options: TraceOptions,
+/** The value of each expression, or the note that it has none; nothing where records have no values. */
+export function collectValues(
   { fields }: RecordLayout,
-  view: SkbView,
-  values: readonly ValueExpression[],
+  { ofFrame, values }: { readonly ofFrame: 0 | 1; readonly values: readonly ValueExpression[] },
+  frame: (none: Label) => ExpressionFrame,
 ): Code {
-  const free: readonly Register[] = [r7, r9];
+  if (fields.values === undefined) return [];
   return [
     st(at(r8, fields.valueless!), 0),
+    st(at(r8, fields.ofFrame!), ofFrame),
     values.map((value, index) => {
       const none = label(`no_value_${index}`), done = label(`value_${index}_done`);
       return [
-        value.code(skbExpressionFrame(options, view, free, none), r7),
+        value.code(frame(none), r7),
         stx(at(r8, fields.values!.offset + 8 * index, u64), r7),
         ja(done),
         none,

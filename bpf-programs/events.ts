@@ -75,8 +75,10 @@ export interface Additions {
   readonly sharedInfoBytes?: number;
   /** the packet once more, from the inner network header on */
   readonly tunnel?: boolean;
-  /** numbers that the packet leads to, at most MAX_VALUES */
+  /** numbers that an sk_buff leads to, at most MAX_VALUES */
   readonly values?: readonly ValueExpression[];
+  /** numbers that an xdp_buff leads to, likewise; a record has the one or the other */
+  readonly xdpValues?: readonly ValueExpression[];
 }
 
 /** A bit each says whether they have a value. */
@@ -94,6 +96,7 @@ export type AdditionName =
   | "controlBlock"
   | "missing"
   | "valueless"
+  | "ofFrame"
   | "tunnelBytes";
 
 /** Bits of `missing`: copies that failed. */
@@ -110,11 +113,9 @@ export interface RecordLayout {
 
 /** Without additions a record is a packetEvent and no byte more. */
 export function recordLayout(additions: Additions = {}): RecordLayout {
-  const { stamp, caller, stack, controlBlock, skbBytes = 0, sharedInfoBytes = 0, tunnel, values = [] } =
-    additions;
-  if (values.length > MAX_VALUES) {
-    throw new RangeError(`A record holds ${MAX_VALUES} values, not ${values.length}`);
-  }
+  const { stamp, caller, stack, controlBlock, skbBytes = 0, sharedInfoBytes = 0, tunnel } = additions;
+  const values = Math.max(additions.values?.length ?? 0, additions.xdpValues?.length ?? 0);
+  if (values > MAX_VALUES) throw new RangeError(`A record holds ${MAX_VALUES} values, not ${values}`);
   const members: Record<string, Type> = { packet: packetEvent };
   const add = (name: AdditionName, type: Type) => void (members[name] = type);
   // what needs an even place comes first
@@ -123,7 +124,7 @@ export function recordLayout(additions: Additions = {}): RecordLayout {
   /** the address that the traced function returns to; 0 unknown */
   if (caller) add("caller", u64);
   /** u64 each */
-  if (values.length > 0) add("values", bytes(values.length * 8));
+  if (values > 0) add("values", bytes(values * 8));
   /** addresses, the innermost first */
   if (stack) add("stack", bytes(STACK_FRAMES * 8));
   if (skbBytes > 0) add("skb", bytes(skbBytes));
@@ -134,7 +135,9 @@ export function recordLayout(additions: Additions = {}): RecordLayout {
   if (controlBlock) add("controlBlock", bytes(CONTROL_BLOCK_WORDS * 4));
   if (controlBlock || skbBytes > 0 || sharedInfoBytes > 0) add("missing", u32);
   /** a bit for each of `values` that has none: NULL on the way, or a division by zero */
-  if (values.length > 0) add("valueless", u32);
+  if (values > 0) add("valueless", u32);
+  /** 1: the values are those of an xdp_buff; 0: of an sk_buff */
+  if (values > 0) add("ofFrame", u16);
   /** how many of `tunnel` are the packet's linear bytes; 0 for a packet that is in no tunnel */
   if (tunnel) add("tunnelBytes", u16);
   const { size, fields } = struct("packet_record", members, { packed: true });

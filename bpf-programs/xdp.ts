@@ -41,10 +41,10 @@ import {
   sub,
 } from "../asm/insn.ts";
 import { type Field, u16, u64 } from "../asm/layout.ts";
-import { collectStack } from "./additions.ts";
+import { collectStack, collectValues } from "./additions.ts";
 import { collectParts, countUnreadable, type RecordParts } from "./collect.ts";
 import { HEADER_BYTES, MISSING, packetEvent } from "./events.ts";
-import type { FilterExpression } from "./expression.ts";
+import type { ExpressionFrame, FilterExpression } from "./expression.ts";
 import { namespaceOf, recordOf, slot, type TraceOptions } from "./frame.ts";
 import type { View } from "./memory_access.ts";
 import { identifyProgram, programArgument, type ProgramHook, tracingProgram } from "./trace.ts";
@@ -63,7 +63,8 @@ export function xdpProgram(
   expression?: FilterExpression,
 ): ProgramSpec {
   const miss = label("miss"), unreadable = label("unreadable");
-  const { view, load } = xdpView(options, expression, miss);
+  const asked = [...expression === undefined ? [] : [expression], ...options.additions?.xdpValues ?? []];
+  const { view, load } = xdpView(options, asked.flatMap(({ fields }) => fields), miss);
   return {
     name: `xdp_${hook.at}`,
     ...tracingProgram(hook),
@@ -76,11 +77,11 @@ export function xdpProgram(
       unanswerable(options) ? ja(miss) : [
         matchesFrame(options, load, miss, unreadable),
         matchesQueue(options, load, miss),
-        expression === undefined ? [] : matchesXdpExpression(options, view, expression, miss),
+        expression?.code(expressionFrame(options, view, [r7, r8, r9], miss), miss) ?? [],
       ],
       load(r1, "data_hard_start"), // what the sk_buff's head will be, if there comes to be one
       stx(at(fp, slot.skb, u64), r1),
-      collectParts(options, { identify: identifyProgram(hook) }, partsOf(options, load), miss),
+      collectParts(options, { identify: identifyProgram(hook) }, partsOf(options, view, load), miss),
       miss,
       ret(0),
       unreadable,
@@ -90,15 +91,16 @@ export function xdpProgram(
 }
 
 type LoadXdp = (dst: Register, field: string) => Code;
+type XdpView = View & { readonly fields: readonly Field[] };
 
 function xdpView(
   { kernel, access }: TraceOptions,
-  expression: FilterExpression | undefined,
+  extras: readonly Field[],
   gone: Label,
-): { view: View & { readonly fields: readonly Field[] }; load: LoadXdp } {
+): { view: XdpView; load: LoadXdp } {
   const stackBytes = slot.scratch - slot.skbCopy;
   const fields = ["data", "data_end", "data_hard_start", "rxq"].map((name) => kernel.field("xdp_buff", name));
-  for (const extra of expression?.fields ?? []) {
+  for (const extra of extras) {
     if (access.fits([...fields, extra], stackBytes)) fields.push(extra);
   }
   const view = access.view({
@@ -180,25 +182,25 @@ function matchesQueue(options: TraceOptions, load: LoadXdp, miss: Label): Code {
   ];
 }
 
-function matchesXdpExpression(
+function expressionFrame(
   { access }: TraceOptions,
-  view: View & { readonly fields: readonly Field[] },
-  expression: FilterExpression,
-  miss: Label,
-): Code {
-  return expression.code({
+  view: XdpView,
+  registers: readonly Register[],
+  failed: Label,
+): ExpressionFrame {
+  return {
     access,
     root: (dst) => ldx(dst, at(fp, XDP, u64)),
     rootField: (dst, field) => view.fields.includes(field) ? view.load(dst, field) : undefined,
-    registers: [r7, r8, r9],
+    registers,
     temp: slot.temp,
     spill: slot.scratch,
     spillBytes: 64,
-    failed: miss,
-  }, miss);
+    failed,
+  };
 }
 
-function partsOf(options: TraceOptions, load: LoadXdp): RecordParts {
+function partsOf(options: TraceOptions, view: XdpView, load: LoadXdp): RecordParts {
   const event = packetEvent.fields, { kernel, access } = options;
   const noDevice = label("no_device"), done = label("device_known");
   return {
@@ -222,7 +224,14 @@ function partsOf(options: TraceOptions, load: LoadXdp): RecordParts {
       done,
     ],
     headers: frameHeaders(load),
-    additions: nothingMore(options),
+    additions: [
+      collectValues(
+        recordOf(options),
+        { ofFrame: 1, values: options.additions?.xdpValues ?? [] },
+        (none) => expressionFrame(options, view, [r7, r9], none),
+      ),
+      nothingMore(options),
+    ],
   };
 }
 
@@ -274,16 +283,15 @@ function frameHeaders(load: LoadXdp): Code {
   ];
 }
 
-/** What only an sk_buff has is not there; the kernel's stack is. */
+/** Of what else can be asked for, only the kernel's stack is there before the sk_buff is. */
 function nothingMore(options: TraceOptions): Code {
-  const layout = recordOf(options), { stamp, caller, missing, tunnelBytes, valueless, stack } = layout.fields;
+  const layout = recordOf(options), { stamp, caller, missing, tunnelBytes, stack } = layout.fields;
   const all = Object.values(MISSING).reduce((sum, bit) => sum | bit, 0);
   return [
     stamp === undefined ? [] : st(at(r8, stamp), 0),
     caller === undefined ? [] : st(at(r8, caller), 0),
     missing === undefined ? [] : st(at(r8, missing), all),
     tunnelBytes === undefined ? [] : st(at(r8, tunnelBytes), 0),
-    valueless === undefined ? [] : st(at(r8, valueless), -1),
     stack === undefined ? [] : collectStack(layout),
   ];
 }

@@ -324,6 +324,16 @@ export const options = {
     help: "print addresses, ports and IP protocol",
     section: "Output",
   }),
+  "output-xdp-metadata": {
+    type: "strings",
+    default: [],
+    help: "print the value of this C expression about each frame in an XDP program: xdp->rxq->queue_index",
+    detail:
+      "As --output-skb-metadata, over struct xdp_buff. A line shows the values of its own kind of packet. " +
+      "Needs --filter-trace-xdp.",
+    section: "Output",
+    parse: parseExpressions,
+  } satisfies Option<readonly string[]> as Option<readonly string[]>,
   "ready-file": optional("string", parsePath, {
     help: "create this file once all probes are attached",
     section: "Run",

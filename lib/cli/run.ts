@@ -256,6 +256,7 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
         ...(lines && options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
       ],
       values: options.outputSkbMetadata,
+      xdpValues: options.outputXdpMetadata,
     },
     follow: options.filterTrackSkb,
     ids: lines && options.outputPacketId,

@@ -1,6 +1,7 @@
 /** What options added to a record, behind its packetEvent: taken out of it here, spelled by each format. */
 import { CONTROL_BLOCK_WORDS, HEADER_BYTES, MISSING } from "../../bpf-programs/events.ts";
 import type { Dump } from "../btf/dump.ts";
+import type { ShownValue } from "../trace/contents.ts";
 import type { Cell } from "./bytes.ts";
 import { type EventCells, NOTHING } from "./cells.ts";
 import type { PrintOptions } from "./printer.ts";
@@ -21,14 +22,19 @@ export class Additions {
   readonly tunnel: Tuple = new Tuple();
   /** as `PrintOptions.dumps` has them; undefined: it could not be read */
   readonly dumps: (string | undefined)[] = [];
-  /** as `PrintOptions.values` has them; undefined: there is none */
+  /** the expressions that this record has values of: those about sk_buffs or those about xdp_buffs */
+  shown: readonly ShownValue[] = [];
+  /** whether that is those about xdp_buffs */
+  ofFrame: boolean = false;
+  /** as `shown` has them; undefined: there is none */
   readonly values: (bigint | undefined)[] = [];
   readonly #cells: EventCells;
   readonly #offsets: { readonly [K in keyof NonNullable<PrintOptions["record"]>["fields"]]?: number };
   readonly #dumps: readonly { readonly at: number; readonly dump: Dump; readonly bit: number }[];
-  readonly #valueCount: number;
+  readonly #skbValues: readonly ShownValue[];
+  readonly #xdpValues: readonly ShownValue[];
 
-  constructor({ record, dumps = [], values = [] }: PrintOptions, cells: EventCells) {
+  constructor({ record, dumps = [], values = [], xdpValues = [] }: PrintOptions, cells: EventCells) {
     const fields = record?.fields ?? {};
     this.#cells = cells;
     this.#offsets = Object.fromEntries(Object.entries(fields).map(([name, { offset }]) => [name, offset]));
@@ -37,19 +43,20 @@ export class Additions {
       if (field === undefined) throw new RangeError(`The records have no ${name}`);
       return { at: field.offset, dump, bit: MISSING[name] };
     });
-    this.#valueCount = values.length;
+    this.#skbValues = values;
+    this.#xdpValues = xdpValues;
     this.has = {
       caller: fields.caller !== undefined,
       stack: fields.stack !== undefined,
       controlBlock: fields.controlBlock !== undefined,
       tunnel: fields.tunnel !== undefined,
     };
-    this.any = Object.values(this.has).includes(true) || dumps.length > 0 || values.length > 0;
+    this.any = Object.values(this.has).includes(true) || dumps.length + values.length + xdpValues.length > 0;
   }
 
   read(view: DataView, offset: number): void {
-    const { caller, stack, stackBytes, controlBlock, tunnel, tunnelBytes, missing, values, valueless } =
-      this.#offsets;
+    const { caller, stack, stackBytes, controlBlock, tunnel, tunnelBytes, missing } = this.#offsets;
+    const { values, valueless, ofFrame } = this.#offsets;
     if (caller !== undefined) this.caller = this.#cells.caller(view, offset + caller);
     if (stack !== undefined && stackBytes !== undefined) {
       const count = view.getInt32(offset + stackBytes, true) >> 3; // negative: an error
@@ -69,9 +76,11 @@ export class Additions {
     this.#dumps.forEach(({ at, dump, bit }, i) => {
       this.dumps[i] = (failed & bit) === 0 ? dump(view, offset + at) : undefined;
     });
-    if (values === undefined || valueless === undefined) return;
+    if (values === undefined || valueless === undefined || ofFrame === undefined) return;
     const none = view.getUint32(offset + valueless, true);
-    for (let i = 0; i < this.#valueCount; i++) {
+    this.ofFrame = view.getUint16(offset + ofFrame, true) === 1;
+    this.shown = this.ofFrame ? this.#xdpValues : this.#skbValues;
+    for (let i = 0; i < this.shown.length; i++) {
       this.values[i] = (none >>> i & 1) === 0 ? view.getBigUint64(offset + values + i * 8, true) : undefined;
     }
   }

@@ -191,15 +191,15 @@ export class JsonPrinter implements EventPrinter {
   /** Fields that few ask for. */
   #addedText(): string {
     const additions = this.#additions;
-    const { dumps = [], values = [] } = this.#options, fields: [name: string, value: unknown][] = [];
+    const { dumps = [] } = this.#options, fields: [name: string, value: unknown][] = [];
     if (additions.has.controlBlock) fields.push(["cb", additions.controlBlock ?? null]);
     dumps.forEach(({ struct }, i) => fields.push([struct, additions.dumps[i] ?? null]));
-    if (values.length > 0) {
-      const plain = values.map(({ source, plain }, i) => {
+    if (additions.shown.length > 0) {
+      const plain = additions.shown.map(({ source, plain }, i) => {
         const value = additions.values[i];
         return [source, value === undefined ? null : plain(value)] as const;
       });
-      fields.push(["skb_metadata", Object.fromEntries(plain)]);
+      fields.push([additions.ofFrame ? "xdp_metadata" : "skb_metadata", Object.fromEntries(plain)]);
     }
     return fields.map(([name, value]) => `,"${name}":${quoted(value)}`).join("");
   }

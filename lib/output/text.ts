@@ -230,8 +230,7 @@ export class TextPrinter implements EventPrinter {
 
   /** " mtu=1500 len=84" */
   #valuesText(): string {
-    const { values = [] } = this.#options;
-    return values.map(({ label, text }, i) => {
+    return this.#additions.shown.map(({ label, text }, i) => {
       const value = this.#additions.values[i];
       return ` ${label}=${value === undefined ? "-" : text(value)}`;
     }).join("");

@@ -4,8 +4,9 @@
  */
 import type { Additions, RecordLayout } from "../../bpf-programs/events.ts";
 import { compileDump, type Dump } from "../btf/dump.ts";
+import type { Btf } from "../btf/parse.ts";
 import type { BtfTypes } from "../btf/types.ts";
-import { compileValue, skb } from "../expr/compile.ts";
+import { compileValue, skb, type Value, xdp } from "../expr/compile.ts";
 import { formatResult, plainResult } from "../expr/format.ts";
 
 const structs = { skb: "sk_buff", sharedInfo: "skb_shared_info" } as const;
@@ -24,6 +25,8 @@ export interface WantedContents {
   readonly dumps?: readonly (keyof typeof structs)[];
   /** numbers to read, C about `skb` */
   readonly values?: readonly string[];
+  /** the same about `xdp`, for XDP programs */
+  readonly xdpValues?: readonly string[];
 }
 
 /** A struct that is shown whole. */
@@ -49,8 +52,10 @@ export interface ShownValue {
 export interface RecordContents {
   readonly record: RecordLayout;
   readonly dumps: readonly StructDump[];
-  /** in the record's order */
+  /** of records about sk_buffs, in the record's order */
   readonly values: readonly ShownValue[];
+  /** of those about xdp_buffs */
+  readonly xdpValues: readonly ShownValue[];
 }
 
 /**
@@ -60,10 +65,12 @@ export interface RecordContents {
  * @throws {BtfError} this kernel has no such struct
  */
 export function compileContents(
-  { dumps = [], values = [], ...flags }: WantedContents,
+  { dumps = [], values = [], xdpValues = [], ...flags }: WantedContents,
   types: BtfTypes,
 ): { additions: Additions } & Omit<RecordContents, "record"> {
-  const { btf } = types, compiled = values.map((source) => compileValue(source, btf, skb));
+  const { btf } = types;
+  const compiled = values.map((source) => compileValue(source, btf, skb));
+  const xdpCompiled = xdpValues.map((source) => compileValue(source, btf, xdp));
   const sizeOf = (name: keyof typeof structs) => dumps.includes(name) ? types.sizeOf(structs[name]) : 0;
   return {
     additions: {
@@ -71,16 +78,22 @@ export function compileContents(
       skbBytes: sizeOf("skb"),
       sharedInfoBytes: sizeOf("sharedInfo"),
       values: compiled,
+      xdpValues: xdpCompiled,
     },
     dumps: dumps.map((name) => {
       const struct = structs[name];
       return { name, struct, dump: compileDump(btf, types.structId(struct)!) };
     }),
-    values: compiled.map(({ label, tree: { type } }, i) => ({
-      source: values[i]!,
-      label,
-      text: (value) => formatResult(btf, type, value),
-      plain: (value) => plainResult(btf, type, value),
-    })),
+    values: compiled.map((value, i) => shown(btf, value, values[i]!)),
+    xdpValues: xdpCompiled.map((value, i) => shown(btf, value, xdpValues[i]!)),
+  };
+}
+
+function shown(btf: Btf, { label, tree: { type } }: Value, source: string): ShownValue {
+  return {
+    source,
+    label,
+    text: (value) => formatResult(btf, type, value),
+    plain: (value) => plainResult(btf, type, value),
   };
 }

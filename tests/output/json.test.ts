@@ -186,6 +186,19 @@ describe("copies and values", () => {
     });
   });
 
+  test("of a frame in an XDP program", () => {
+    const record = recordLayout({ values: [someValue], xdpValues: [someValue] });
+    const both = { ...BARE, record, values: values.slice(0, 1), xdpValues: values.slice(1, 2) };
+    expect(event({ ofFrame: true, expressions: [1500n] }, { options: both })).toEqual({
+      ...common,
+      xdp_metadata: { "skb->dev->mtu": 1500 },
+    });
+    expect(event({ expressions: [60n] }, { options: both })).toEqual({
+      ...common,
+      skb_metadata: { "skb->len": 60 },
+    });
+  });
+
   test.each(Object.entries(MISSING))("%s could not be read", (name, missing) => {
     const field = { skb: "sk_buff", sharedInfo: "skb_shared_info", controlBlock: "cb" }[name]!;
     const read = event({ missing }, { options });

@@ -35,6 +35,8 @@ export interface RecordValues extends Partial<Omit<PacketEvent, "comm" | "header
   missing?: number;
   /** undefined: it has none */
   expressions?: readonly (bigint | undefined)[];
+  /** whether the expressions are about a frame in an XDP program */
+  ofFrame?: boolean;
 }
 
 /** Layouts only count them. */
@@ -54,6 +56,7 @@ export function record(
     tunnel = "",
     missing = 0,
     expressions = [],
+    ofFrame = false,
     ...values
   }: RecordValues = {},
   { size, fields }: RecordLayout = recordLayout(),
@@ -74,6 +77,7 @@ export function record(
     0,
   );
   fields.valueless?.type.encode(view, fields.valueless.offset, valueless >>> 0);
+  fields.ofFrame?.type.encode(view, fields.ofFrame.offset, Number(ofFrame));
   fields.missing?.type.encode(view, fields.missing.offset, missing);
   const inner = fromHex(tunnel);
   if (fields.tunnel !== undefined) new Uint8Array(view.buffer).set(inner, fields.tunnel.offset);

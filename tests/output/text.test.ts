@@ -219,6 +219,24 @@ describe("pwru's lines", () => {
     ]);
   });
 
+  test("--output-xdp-metadata: of frames only, and --output-skb-metadata of the others", () => {
+    const value = (label: string) => ({ source: `x->${label}`, label, text: String, plain: Number });
+    const record = recordLayout({ values: [someValue], xdpValues: [someValue, someValue] });
+    const options = {
+      outputMeta: false,
+      outputTuple: false,
+      record,
+      values: [value("len")],
+      xdpValues: [value("frame_sz"), value("queue_index")],
+    };
+    const records = [{ ofFrame: true, expressions: [4096n, undefined] }, { expressions: [60n] }];
+    expect(printed(records, { options }).map((line) => line.replace(/.* ip_output/, ""))).toEqual([
+      "SKB                CPU PROCESS          FUNC",
+      " frame_sz=4096 queue_index=-",
+      " len=60",
+    ]);
+  });
+
   test("--output-tunnel: behind the caller, before what has no column", () => {
     const record = recordLayout({ caller: true, tunnel: true, values: [someValue] });
     const values = [{ source: "skb->len", label: "len", text: String, plain: Number }];

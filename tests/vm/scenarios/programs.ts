@@ -60,7 +60,8 @@ export const programs: Scenario = {
     stop traced
 
     start asked --filter-trace-xdp --filter-trace-tc --filter-xdp-expr 'xdp->data_end - xdp->data > 100' --output-stack \
-      --output-caller --output-skb --output-skb-cb --output-tunnel --output-json --filter-track-skb \
+      --output-caller --output-skb --output-skb-cb --output-tunnel --output-skb-metadata 'skb->len' \
+      --output-xdp-metadata 'xdp->data_end - xdp->data,xdp->rxq->dev->ifindex > 0,xdp->rxq->queue_index' --output-json --filter-track-skb \
       --filter-func ip_rcv --filter-ifname podveth 'udp and dst port 4097'
     say pod UDP4:10.9.2.2:4097
     head -c 200 /dev/zero | ip netns exec pod socat -u - UDP4:10.9.2.2:4097
@@ -132,6 +133,20 @@ export const programs: Scenario = {
         { len: 242, verdict: undefined, verdict_code: undefined },
         { len: 242, verdict: "XDP_PASS", verdict_code: 2 },
       ]);
+      const metadata = {
+        "xdp->data_end - xdp->data": 242,
+        "xdp->rxq->dev->ifindex > 0": true,
+        "xdp->rxq->queue_index": 0,
+      };
+      expect(frames.map(({ xdp_metadata, skb_metadata }) => ({ xdp_metadata, skb_metadata }))).toEqual(
+        frames.map(() => ({ xdp_metadata: metadata, skb_metadata: undefined })),
+      );
+      for (const { len, skb_metadata, xdp_metadata } of events.filter((event) => !frames.includes(event))) {
+        expect({ skb_metadata, xdp_metadata }).toEqual({
+          skb_metadata: { "skb->len": len },
+          xdp_metadata: undefined,
+        });
+      }
       // It is asked of frames only; and no symbol reaches as far as code that came after the symbols were read.
       expect(events.filter(({ func }) => func === "ip_rcv").map(({ len }) => len)).toEqual([34, 228]);
       expect(events.flatMap(({ stack }) => stack).filter((place) => /\[bpf\]\+0x[0-9a-f]{5,}/.test(place)))
