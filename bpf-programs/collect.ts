@@ -72,26 +72,29 @@ export interface HookStores {
   readonly caller?: (field: Field) => Code;
 }
 
-/** How a record about one kind of packet is filled: each part stores into the record at r8 and keeps r8. */
+/**
+ * How a record about one kind of packet is filled: each part stores into the record at r8 and keeps r8. A part that
+ * is not wanted is not asked for: its fields may be in no view.
+ */
 export interface RecordParts {
   /** packetEvent.protocol */
-  readonly protocol: Code;
+  protocol(): Code;
   /** netns, mark, ifindex, mtu, len */
-  readonly meta: Code;
+  meta(): Code;
   /** headers, headerBytes */
-  readonly headers: Code;
+  headers(): Code;
   /** what lies behind the packetEvent */
-  readonly additions: Code;
+  additions(): Code;
 }
 
 /** Counts the match, reserves a record, fills and submits it; a full ring is counted. Ends the program. */
 export function collect(options: TraceOptions, view: SkbView, hook: HookStores, miss: Label): Code {
   const { load } = view, layout = recordOf(options), { stamp } = layout.fields;
   return collectParts(options, hook, {
-    protocol: [load(r1, "protocol"), stx(at(r8, packetEvent.fields.protocol), r1)],
-    meta: collectMeta(options, load),
-    headers: collectHeaders(load),
-    additions: [
+    protocol: () => [load(r1, "protocol"), stx(at(r8, packetEvent.fields.protocol), r1)],
+    meta: () => collectMeta(options, load),
+    headers: () => collectHeaders(load),
+    additions: () => [
       stamp === undefined ? [] : collectStamp(stamp),
       collectAdditions(options, layout, view, hook),
     ],
@@ -130,10 +133,10 @@ export function collectParts(options: TraceOptions, hook: HookStores, parts: Rec
     lea(r1, fieldAddress(event.comm)),
     mov(r2, event.comm.type.size),
     call("bpf_get_current_comm"),
-    meta || tuple ? parts.protocol : st(at(r8, event.protocol), 0),
-    meta ? parts.meta : zeroMeta(),
-    tuple ? parts.headers : st(at(r8, event.headerBytes), 0),
-    parts.additions,
+    meta || tuple ? parts.protocol() : st(at(r8, event.protocol), 0),
+    meta ? parts.meta() : zeroMeta(),
+    tuple ? parts.headers() : st(at(r8, event.headerBytes), 0),
+    parts.additions(),
 
     mov(r1, r8),
     mov(r2, BPF_RB_NO_WAKEUP),

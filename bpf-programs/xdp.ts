@@ -204,8 +204,8 @@ function partsOf(options: TraceOptions, view: XdpView, load: LoadXdp): RecordPar
   const event = packetEvent.fields, { kernel, access } = options;
   const noDevice = label("no_device"), done = label("device_known");
   return {
-    protocol: etherType(options, load),
-    meta: [
+    protocol: () => etherType(options, load),
+    meta: () => [
       st(at(r8, event.mark), 0),
       load(r1, "data"),
       load(r2, "data_end"),
@@ -223,8 +223,8 @@ function partsOf(options: TraceOptions, view: XdpView, load: LoadXdp): RecordPar
       ...[event.ifindex, event.mtu, event.netns].map((field) => st(at(r8, field), 0)),
       done,
     ],
-    headers: frameHeaders(load),
-    additions: [
+    headers: () => frameHeaders(load),
+    additions: () => [
       collectValues(
         recordOf(options),
         { ofFrame: 1, values: options.additions?.xdpValues ?? [] },

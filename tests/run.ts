@@ -52,10 +52,10 @@ function totals(report: string): { passed: number; failed: number; skipped: numb
   return { passed: of("tests") - failed - skipped, failed, skipped };
 }
 
-/** The last lines printed before each "(fail)", and it. */
+/** The last lines printed before each "(fail)", and it; and what was thrown outside of tests. */
 function failuresIn(output: string): string[] {
   const blocks = output.split(/^\((?:pass|skip|todo)\).*\n|(?<=^\(fail\).*\n)/m);
-  return blocks.filter((block) => /^\(fail\)/m.test(block))
+  return blocks.filter((block) => /^\(fail\)|^# Unhandled error/m.test(block))
     .map((block) => block.trim().split("\n").slice(-40).join("\n"));
 }
 
