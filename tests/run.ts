@@ -10,6 +10,7 @@ import { cpus, freemem, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { columns } from "../lib/output/columns.ts";
+import { installPrograms, referencePrograms } from "./vm/debian.ts";
 import { type KernelName, kernelNames, NoSuchKernel } from "./vm/images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./vm/lab.ts";
 import { type BootName, bootNames, bootOf, runsOn } from "./vm/scenario.ts";
@@ -222,6 +223,14 @@ async function main(): Promise<number> {
     if (build.exitCode !== 0) {
       console.log("\n0 passed, 1 failed, 0 skipped");
       return 1;
+    }
+  }
+  if (wanted.includes("unit") || wanted.includes("kernel")) {
+    try {
+      installPrograms(referencePrograms, console.log);
+    } catch (error) {
+      console.log(bold(`Some tests will be skipped. ${(error as Error).message}`));
+      if (process.env["CI"] === "true") return 1;
     }
   }
   const rows: Row[] = [];

@@ -8,8 +8,11 @@ import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:
 import { join } from "node:path";
 import { command, CommandError, which } from "./command.ts";
 
-/** Programs the harness runs or puts into the guest, and the Debian package of each. */
-const packageOf: Readonly<Record<string, string>> = {
+/** Programs, and the Debian package of each. */
+type Packages = Readonly<Record<string, string>>;
+
+/** What the harness runs or puts into the guest. */
+export const guestPrograms: Packages = {
   "qemu-system-x86_64": "qemu-system-x86",
   "busybox": "busybox-static",
   "ip": "iproute2",
@@ -28,11 +31,28 @@ const packageOf: Readonly<Record<string, string>> = {
   "tar": "tar",
 };
 
+/** Who reads what we write for others: shells, readers of manual pages, disassemblers, tcpdump. */
+export const referencePrograms: Packages = {
+  "bash": "bash",
+  "fish": "fish",
+  "zsh": "zsh",
+  "mandoc": "mandoc",
+  "groff": "groff",
+  "objdump": "binutils",
+  "aarch64-linux-gnu-objdump": "binutils-aarch64-linux-gnu",
+  "qemu-aarch64": "qemu-user",
+  "tcpdump": "tcpdump",
+  "ip": "iproute2",
+  "nft": "nftables",
+  "python3": "python3",
+  "setpriv": "util-linux",
+};
+
 export const isDebian = (): boolean => existsSync("/etc/debian_version");
 
 /** Installs the packages of the programs this machine lacks.
  * @throws {Error} it lacks some and is not ours to install on */
-export function installPrograms(say: (line: string) => void): void {
+export function installPrograms(packageOf: Packages, say: (line: string) => void): void {
   const missing = [
     ...new Set(Object.keys(packageOf).filter((p) => which(p) === null).map((p) => packageOf[p] ?? p)),
   ];

@@ -10,7 +10,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { boot, type BootOptions } from "./boot.ts";
-import { installPrograms } from "./debian.ts";
+import { guestPrograms, installPrograms } from "./debian.ts";
 import { image, type KernelName, kernelNames } from "./images.ts";
 import { baseArchive, peerPath } from "./initramfs.ts";
 
@@ -30,7 +30,7 @@ export const isKernelName = (name: string): name is KernelName =>
 
 /** Programs, kernel and base archive: everything a boot needs, from the network if it is not here yet. */
 export function prepare(kernel: KernelName, say: (line: string) => void) {
-  installPrograms(say);
+  installPrograms(guestPrograms, say);
   const found = image(kernel, say);
   baseArchive();
   return found;
