@@ -55,7 +55,8 @@ function totals(report: string): { passed: number; failed: number; skipped: numb
 
 /** The last lines printed before each "(fail)", and it; and what was thrown outside of tests. */
 function failuresIn(output: string): string[] {
-  const blocks = output.split(/^\((?:pass|skip|todo)\).*\n|(?<=^\(fail\).*\n)/m);
+  const [told = ""] = output.split(/^\d+ tests? (?:skipped|failed):$/m, 1); // names again follow
+  const blocks = told.split(/^\((?:pass|skip|todo)\).*\n|(?<=^\(fail\).*\n)/m);
   return blocks.filter((block) => /^\(fail\)|^# Unhandled error/m.test(block))
     .map((block) => block.trim().split("\n").slice(-40).join("\n"));
 }

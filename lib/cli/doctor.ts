@@ -4,14 +4,22 @@ import type { Examination } from "../doctor/examine.ts";
 import type { Finding } from "../doctor/finding.ts";
 import { columns } from "../output/columns.ts";
 
-/** What the tracer would do here. */
-export function verdictText({ backend, isDefault, probes }: Examination): string {
-  if (backend === undefined) return "Nothing can be traced here as it is";
+/** What the tracer would do here, and what that would cost. */
+export function verdictText({ backend, isDefault, costs }: Examination): string {
+  if (backend === undefined || costs === undefined) return "Nothing can be traced here as it is";
+  const { probes, startSeconds, missNanoseconds, matchNanoseconds } = costs;
   const things = backend === "tracepoint" ? "tracepoints" : "functions";
-  if (isDefault) return `pwru traces here by ${backend}, at ${probes} ${things}`;
-  const why = "what it takes by itself does not work";
-  return `pwru traces here by --backend ${backend}, at ${probes} ${things}: ${why}`;
+  const how = isDefault
+    ? `pwru traces here by ${backend}, at ${probes} ${things}`
+    : `pwru traces here by --backend ${backend}, at ${probes} ${things}: what it takes by itself does not work`;
+  return `${how}\n` +
+    `It starts in about ${
+      seconds(startSeconds)
+    }. A packet is held up by about ${missNanoseconds} ns at each of ` +
+    `them, by ${matchNanoseconds} ns where it matches`;
 }
+
+const seconds = (value: number) => `${value < 10 ? value.toFixed(1) : value.toFixed(0)} s`;
 
 /** The findings for people: a remedy that is the same as an earlier one is not said again. */
 function toldOnce(findings: readonly Finding[]): Finding[] {
@@ -59,14 +67,17 @@ export async function tableText(examination: Examination, terminalColumns: numbe
 }
 
 /** One JSON object, in one line. */
-export function jsonText({ findings, backend, isDefault, probes }: Examination): string {
+export function jsonText({ findings, backend, isDefault, costs }: Examination): string {
   return `${
     JSON.stringify({
       kernel: release(),
       arch: arch(),
       backend: backend ?? null,
       is_default: isDefault,
-      probes: probes ?? null,
+      probes: costs?.probes ?? null,
+      start_seconds: costs?.startSeconds ?? null,
+      miss_ns: costs?.missNanoseconds ?? null,
+      match_ns: costs?.matchNanoseconds ?? null,
       findings: findings.map(({ name, state, found, remedy }) => ({
         name,
         state,

@@ -16,7 +16,8 @@ import { ownNetnsInode, reachableNetns } from "../sys/netns.ts";
 import { capabilities } from "../sys/process.ts";
 import type { BackendName } from "../trace/backend.ts";
 import { preference } from "../trace/choose.ts";
-import { type KernelSources, openSession, readKernel, type SessionOptions } from "../trace/session.ts";
+import { type KernelSources, readKernel, type SessionOptions } from "../trace/session.ts";
+import { type Costs, measureCosts } from "./costs.ts";
 import { type Finding, refusal } from "./finding.ts";
 import {
   moduleFinding,
@@ -33,8 +34,8 @@ export interface Examination {
   readonly backend: BackendName | undefined;
   /** whether the tracer takes it without being asked */
   readonly isDefault: boolean;
-  /** functions or tracepoints that a trace with these options would be attached to */
-  readonly probes: number | undefined;
+  /** of a trace with these options, by the best backend */
+  readonly costs: Costs | undefined;
 }
 
 /**
@@ -70,8 +71,9 @@ export async function examine(
     kprobeEvents(otherwise),
   ];
   if (types.value === undefined) {
-    return { findings: around, backend: undefined, isDefault: false, probes: undefined };
+    return { findings: around, backend: undefined, isDefault: false, costs: undefined };
   }
+  const reading = performance.now();
   const kernel: KernelSources = { btf: types.value, ftrace: list.list, symbols: symbols.value };
   const trials: Trial[] = [];
   for (const name of preference) trials.push(await tryBackend(name, kernel, otherwise));
@@ -80,7 +82,7 @@ export async function examine(
     findings: [...around, ...trials.map(({ finding }) => finding)],
     backend: best,
     isDefault: best !== undefined && best === trials.find(({ opens }) => opens)?.backend,
-    probes: best === undefined ? undefined : await countProbes({ ...options, backend: best }, kernel),
+    costs: best === undefined ? undefined : await measureCosts(best, options, kernel, reading),
   };
 }
 
@@ -96,12 +98,6 @@ function attempt<T>(
   } catch (error) {
     return { finding: refusal(name, error, otherwise) };
   }
-}
-
-/** How many probes a trace would set; nothing is attached. */
-async function countProbes(options: SessionOptions, kernel: KernelSources): Promise<number> {
-  using session = await openSession(options, kernel);
-  return session.backend.found;
 }
 
 /** What ftrace can trace; the promise is for sessions, which are refused with the same error. */

@@ -5,29 +5,10 @@
  */
 import type { BackendName } from "../trace/backend.ts";
 import { type KernelSources, openSession } from "../trace/session.ts";
-import { scope } from "../sys/arena.ts";
-import { OwnedFd } from "../sys/fd.ts";
-import { syscall } from "../sys/ffi.ts";
+import { passDatagrams, PLACE } from "./datagram.ts";
 import { type Finding, refusal } from "./finding.ts";
 
-/** Frees a packet that was received; every datagram passes it at its end (net/core/skbuff.c). */
-export const PLACE = "consume_skb";
-
 const RING_BYTES = 64 * 1024;
-const AF_UNIX = 1, SOCK_DGRAM = 2, SOCK_CLOEXEC = 0x80000, MSG_DONTWAIT = 0x40;
-
-/** Sends one byte to ourselves. The kernel frees the packet before this returns. */
-function passDatagram(): void {
-  using memory = scope();
-  const pair = memory.alloc(8);
-  syscall("socketpair", AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair.address);
-  using sender = new OwnedFd(pair.view.getInt32(0, true));
-  using receiver = new OwnedFd(pair.view.getInt32(4, true));
-  const byte = memory.alloc(1);
-  syscall("write", sender.fd, byte.address, 1);
-  syscall("recvfrom", receiver.fd, byte.address, 1, MSG_DONTWAIT, 0, 0);
-}
-
 export interface Trial {
   readonly backend: BackendName;
   /** it could be opened: without --backend the tracer takes the first of which this is true */
@@ -72,7 +53,7 @@ export async function tryBackend(
       if (probes.attached === 0) {
         return no(`the kernel refuses it at ${PLACE}: ${failure?.code ?? "no reason given"}`, otherwise);
       }
-      passDatagram();
+      passDatagrams(1);
       if (session.counted().matched === 0n) {
         return no(`it attaches to ${PLACE}, but the programs do not run`, silence[backend]);
       }

@@ -77,14 +77,14 @@ export interface Attached {
   readonly trials: readonly Link[];
 }
 
-/** Each attempt costs 1 to 130 ms; beyond this many, kprobe events are the quicker way. */
-const maxAttempts = 64;
+/** Each attempt costs 1 to 130 ms; beyond this many, whole parts are left out. */
+const maxAttempts = 512;
 
 /**
- * Attaches to all addresses that the kernel takes. On a list filtered by
- * available_filter_functions the first attempt succeeds.
+ * Attaches to all addresses that the kernel takes; where there are too many bad ones to find, to those that were
+ * found good. On a list filtered by available_filter_functions the first attempt succeeds.
  *
- * @throws {KernelError} as attachKprobeMulti; also when there are too many bad addresses to find
+ * @throws {KernelError} as attachKprobeMulti
  */
 export function attachKprobeMultiWherePossible(
   program: Program,
@@ -99,7 +99,7 @@ export function attachKprobeMultiWherePossible(
     const links: Link[] = [];
     using trial = loadProgram(trialProgram);
     const refused = findRefused(targets.addresses, (addresses) => {
-      if (attempts-- <= 0) throw error;
+      if (attempts-- <= 0) return undefined;
       const link = tryAttach(trial, addresses);
       if (link !== undefined) links.push(trials.use(link));
       return link !== undefined;
@@ -123,23 +123,27 @@ function tryAttach(trial: Program, addresses: BigUint64Array): Link | undefined 
 
 /**
  * The indices of bad addresses, given that there is at least one. `isGood` says whether all of a part are
- * good; where the left half is, the right one must hold the culprit and is not asked as a whole.
+ * good, or that it cannot be asked: then none of it is taken. Where the left half is good, the right one must hold the
+ * culprit and is not asked as a whole.
  */
 export function findRefused(
   addresses: BigUint64Array,
-  isGood: (part: BigUint64Array) => boolean,
+  isGood: (part: BigUint64Array) => boolean | undefined,
 ): readonly number[] {
   const refused: number[] = [];
+  const refuse = (from: number, to: number): void => {
+    for (let index = from; index < to; index++) refused.push(index);
+  };
   /** @param from,to a part known to have a bad one */
   const split = (from: number, to: number): void => {
-    if (to - from === 1) {
-      refused.push(from);
-      return;
-    }
+    if (to - from === 1) return refuse(from, to);
     const middle = (from + to) >>> 1;
-    const leftIsGood = isGood(addresses.subarray(from, middle));
-    if (!leftIsGood) split(from, middle);
-    if (leftIsGood || !isGood(addresses.subarray(middle, to))) split(middle, to);
+    const left = isGood(addresses.subarray(from, middle));
+    if (left === undefined) return refuse(from, to);
+    if (!left) split(from, middle);
+    const right = left ? false : isGood(addresses.subarray(middle, to));
+    if (right === undefined) refuse(middle, to);
+    else if (!right) split(middle, to);
   };
   if (addresses.length > 0) split(0, addresses.length);
   return refused;

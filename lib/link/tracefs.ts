@@ -1,7 +1,7 @@
 /**
  * tracefs as far as kprobe events need it: where it is, one command per write, the listing, two locks.
  *
- * Nothing is mounted and no setting of the machine is touched; where tracefs is missing we say what to do.
+ * No setting of the machine is touched; where tracefs is missing and cannot be had we say what to do.
  */
 import { constants, existsSync, openSync, readFileSync, statSync } from "node:fs";
 import { UnsupportedError } from "../errors.ts";
@@ -9,9 +9,7 @@ import { scope } from "../sys/arena.ts";
 import { errnoName } from "../sys/errno.ts";
 import { flock, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, OwnedFd } from "../sys/fd.ts";
 import { trySyscall } from "../sys/ffi.ts";
-
-/** The mount point of today, and the one of kernels and distributions before it. */
-const mountPoints = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+import { tracefsDirectories } from "../sys/tracefs.ts";
 
 /** `probes` serialises changes to kprobe_events, `sweeper` lets one process at a time delete leftovers. */
 export type LockName = "probes" | "sweeper";
@@ -45,12 +43,13 @@ function isDenied(path: string): boolean {
   }
 }
 
-/** Whether tracefs is mounted where it belongs; `denied`: it is, or debugfs is, but not for us to see. */
+/** Whether tracefs can be had; `denied`: it is mounted, or debugfs is, but not for us to see. */
 export function tracefsPresence(
   exists: (path: string) => boolean = existsSync,
   denied: (path: string) => boolean = isDenied,
+  directories: readonly string[] = tracefsDirectories(),
 ): "mounted" | "absent" | "denied" {
-  const files = mountPoints.map((directory) => `${directory}/trace`);
+  const files = directories.map((directory) => `${directory}/trace`);
   return files.some(exists) ? "mounted" : files.some(denied) ? "denied" : "absent";
 }
 
@@ -62,10 +61,11 @@ export const mountHint =
 export function findTracefs(
   exists: (path: string) => boolean = existsSync,
   denied: (path: string) => boolean = isDenied,
+  directories: readonly string[] = tracefsDirectories(),
 ): string {
-  const found = mountPoints.find((directory) => exists(`${directory}/kprobe_events`));
+  const found = directories.find((directory) => exists(`${directory}/kprobe_events`));
   if (found !== undefined) return found;
-  const presence = tracefsPresence(exists, denied);
+  const presence = tracefsPresence(exists, denied, directories);
   if (presence === "denied") {
     throw new UnsupportedError("Cannot define kprobe events: tracefs is not for this user", {
       hint: "root is needed",

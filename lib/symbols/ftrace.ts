@@ -8,12 +8,10 @@
 import { statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { UnsupportedError } from "../errors.ts";
+import { tracefsDirectories } from "../sys/tracefs.ts";
 import { addLines } from "./line_parser.ts";
 import { chunksOfLines } from "./lines.ts";
 import { SymbolTable } from "./table.ts";
-
-/** Where tracefs may be mounted, the usual place first. */
-export const TRACEFS_DIRECTORIES: readonly string[] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /** How records without a symbol are listed. */
 const INVALID = "__ftrace_invalid_address__";
@@ -32,7 +30,7 @@ export interface FtraceOptions {
 }
 
 /**
- * The list of the running kernel, with addresses where it has them; undefined when tracefs is not mounted or
+ * The list of the running kernel, with addresses where it has them; undefined when tracefs is not to be had or
  * the kernel has no ftrace. Reading 1.7 MB takes 15 ms, the kernel's own share not counted.
  *
  * @throws {UnsupportedError} it is there but may not be read
@@ -66,7 +64,7 @@ export async function fetchFtraceList(options: FtraceOptions = {}): Promise<Ftra
   return undefined;
 }
 
-function candidates({ directories = TRACEFS_DIRECTORIES, addresses = true }: FtraceOptions) {
+function candidates({ directories = tracefsDirectories(), addresses = true }: FtraceOptions) {
   return (addresses ? [true, false] : [false]).flatMap((hasAddresses) =>
     directories.map((directory) => ({
       path: `${directory}/available_filter_functions${hasAddresses ? "_addrs" : ""}`,

@@ -162,6 +162,11 @@ const hints: readonly (readonly [reason: RegExp, hint: string])[] = [
   [/R(\d+) invalid mem access '\w*_or_null'/, "r$1 may be NULL here; compare it with 0 first"],
   [/R(\d+) !read_ok/, "r$1 has no value here: nothing was put into it, or a call has clobbered it"],
   [/Unreleased reference/, "a path leaves without bpf_ringbuf_submit or bpf_ringbuf_discard"],
+  [
+    /cannot use helper bpf_probe_read_kernel/,
+    "the kernel is locked down to confidentiality: programs may not read its memory. Boot with lockdown=integrity, " +
+    "or without it",
+  ],
   [/non-GPL compatible program/, 'the license of the spec has to be GPL-compatible, e.g. "GPL"'],
 ];
 

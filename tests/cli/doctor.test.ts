@@ -17,8 +17,10 @@ const examination: Examination = {
   ],
   backend: "tracepoint",
   isDefault: true,
-  probes: 29,
+  costs: { probes: 29, startSeconds: 0.186, missNanoseconds: 85, matchNanoseconds: 240 },
 };
+const costs =
+  "It starts in about 0.2 s. A packet is held up by about 85 ns at each of them, by 240 ns where it matches";
 
 test("columns", () => {
   expect(plainText(examination)).toBe(`\
@@ -28,6 +30,7 @@ function list  unknown  tracefs is not mounted
 tracepoint     ok       attached to consume_skb and saw a packet
 
 pwru traces here by tracepoint, at 29 tracepoints
+${costs}
 `);
 });
 
@@ -44,6 +47,7 @@ test("a table wraps to the terminal, without colours", async () => {
 └───────────────┴─────────┴──────────────────────────────────┘
 
 pwru traces here by tracepoint, at 29 tracepoints
+${costs}
 `);
 });
 
@@ -62,23 +66,31 @@ test("JSON: one line, every field there", () => {
     backend: "tracepoint",
     is_default: true,
     probes: 29,
+    start_seconds: 0.186,
+    miss_ns: 85,
+    match_ns: 240,
   });
   expect(findings[0] as unknown).toEqual({ name: "lockdown", state: "ok", found: "none", remedy: null });
   expect(findings[1]?.remedy).toBe("mount -t tracefs tracefs /sys/kernel/tracing");
 });
 
 test("JSON where nothing works", () => {
-  const nothing = { ...examination, backend: undefined, probes: undefined, isDefault: false };
-  expect(validReport(jsonText(nothing))).toMatchObject({ backend: null, probes: null, is_default: false });
+  const nothing = { ...examination, backend: undefined, costs: undefined, isDefault: false };
+  expect(validReport(jsonText(nothing))).toMatchObject({
+    backend: null,
+    probes: null,
+    start_seconds: null,
+    is_default: false,
+  });
 });
 
 test.each<[Partial<Examination>, string]>([
-  [{ backend: "kprobe-multi", probes: 1612 }, "pwru traces here by kprobe-multi, at 1612 functions"],
+  [{ backend: "kprobe-multi" }, `pwru traces here by kprobe-multi, at 29 functions\n${costs}`],
   [
     { isDefault: false },
-    "pwru traces here by --backend tracepoint, at 29 tracepoints: what it takes by itself does not work",
+    `pwru traces here by --backend tracepoint, at 29 tracepoints: what it takes by itself does not work\n${costs}`,
   ],
-  [{ backend: undefined, probes: undefined, isDefault: false }, "Nothing can be traced here as it is"],
+  [{ backend: undefined, costs: undefined, isDefault: false }, "Nothing can be traced here as it is"],
 ])("the verdict of %j", (change, verdict) => {
   expect(verdictText({ ...examination, ...change })).toBe(verdict);
 });

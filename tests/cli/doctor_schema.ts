@@ -15,6 +15,9 @@ export interface Report {
   readonly backend: string | null;
   readonly is_default: boolean;
   readonly probes: number | null;
+  readonly start_seconds: number | null;
+  readonly miss_ns: number | null;
+  readonly match_ns: number | null;
   readonly findings: readonly (Omit<Finding, "remedy"> & { readonly remedy: string | null })[];
 }
 

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { helperCommand, helperWords } from "../../lib/link/helper.ts";
 import { livepatchedFunctions } from "../../lib/link/livepatch.ts";
 import { findTracefs } from "../../lib/link/tracefs.ts";
+import { tracefsMountPoints } from "../../lib/sys/tracefs.ts";
 
 test.each<[how: string, execPath: string, main: string, command: string[]]>([
   ["compiled", "/usr/bin/pwru", "/$bunfs/root/pwru", ["/usr/bin/pwru", "--internal-helper", "sweep", "g"]],
@@ -26,13 +27,14 @@ test.each<[files: string[], found: string]>([
   [["/sys/kernel/tracing/trace"], "Cannot define kprobe events: this kernel is built without them"],
   [[], "Cannot define kprobe events: tracefs is not mounted"],
 ])("tracefs with %j", (files, found) => {
-  const find = () => findTracefs((path) => files.includes(path));
+  const find = () => findTracefs((path) => files.includes(path), () => false, tracefsMountPoints);
   if (found.startsWith("/")) expect(find()).toBe(found);
   else expect(find).toThrow(found);
 });
 
 test("tracefs that is root's alone is not taken for one that is missing", () => {
-  const find = () => findTracefs(() => false, (path) => path === "/sys/kernel/tracing/trace");
+  const find = () =>
+    findTracefs(() => false, (path) => path === "/sys/kernel/tracing/trace", tracefsMountPoints);
   expect(find).toThrow("Cannot define kprobe events: tracefs is not for this user");
 });
 

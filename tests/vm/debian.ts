@@ -29,6 +29,8 @@ export const guestPrograms: Packages = {
   "nc": "netcat-openbsd",
   "xz": "xz-utils",
   "tar": "tar",
+  "setpriv": "util-linux",
+  "unshare": "util-linux",
 };
 
 /** Who reads what we write for others: shells, readers of manual pages, disassemblers, tcpdump. */

@@ -39,6 +39,8 @@ const guestPrograms = [
   "kmod",
   "strace",
   "nc",
+  "setpriv",
+  "unshare",
 ];
 
 /** glibc pieces that nothing links to but Bun's loader or the name service opens. */

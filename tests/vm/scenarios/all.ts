@@ -1,7 +1,7 @@
-/** Every scenario, in the order a boot runs them: the one with the peer last, since its probes linger. */
+/** Every scenario, in the order a boot runs them: the one that cannot be undone last, and the one with the peer. */
 import type { Scenario } from "../scenario.ts";
 import { demo } from "./demo.ts";
-import { doctor } from "./doctor.ts";
+import { doctor, illness, lockdown } from "./doctor.ts";
 import { encapsulation } from "./encapsulation.ts";
 import { filters } from "./filters.ts";
 import { flood } from "./flood.ts";
@@ -27,7 +27,9 @@ export const scenarios: readonly Scenario[] = [
   programs,
   filters,
   doctor,
+  illness,
   demo,
   leftovers,
+  lockdown,
   startStop,
 ];

@@ -44,6 +44,7 @@ export const startStop: Scenario = {
     stop ours
     until_true 70 swept; now
     fact ours swept_ms $(((NOW - begin) / 1000))
+    RUN_PATIENCE_MS=90000 run doctor --doctor --output-json "$filter or icmp"
 
     if [ $fprobe = yes ]; then
       start ours-kmods --all-kmods --output-meta --output-tuple "$filter"
@@ -138,6 +139,12 @@ function gates(): Checks {
         number,
       ];
       expect(ours / peer).toBeLessThanOrEqual(allowance * share[run.kernel]);
+    },
+    "takes about as long to start as the doctor says"(run) {
+      const { start_seconds } = JSON.parse(run.text("doctor.out")) as { start_seconds: number };
+      const factor = start_seconds * 1000 / run.facts("ours").readyMs;
+      expect(factor).toBeGreaterThan(0.4);
+      expect(factor).toBeLessThan(2.5);
     },
     "gives the prompt back within a second"(run) {
       const stops = ["ours", "beside"].map((name) => run.facts(name).stopMs).filter((ms) => !isNaN(ms));

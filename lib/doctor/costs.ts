@@ -1,0 +1,107 @@
+/**
+ * What a trace costs here: measured with the tracer's own programs, and carried over from a part of the functions
+ * where all of them would take seconds.
+ */
+import type { BackendName, ProbeBackend } from "../trace/backend.ts";
+import { type KernelSources, openSession, type Session, type SessionOptions } from "../trace/session.ts";
+import { datagramTime, PLACE, TIMED_DATAGRAMS } from "./datagram.ts";
+
+export interface Costs {
+  /** functions or tracepoints that a trace with these options would be attached to */
+  readonly probes: number;
+  /** s, from the start of the process until the last one is attached */
+  readonly startSeconds: number;
+  /** ns, at each function that a packet passes which does not match */
+  readonly missNanoseconds: number;
+  /** ns, at each function that a packet passes which does */
+  readonly matchNanoseconds: number;
+}
+
+/** Enough to tell what one more takes; every kernel with IPv4 has some dozens of them. */
+const SAMPLE = "ip_.*";
+/** Holds the records of all datagrams that are timed. */
+const RING_BYTES = 1 << 20;
+
+/**
+ * @param options of the trace that would follow
+ * @param reading ms that the process took until now, for what a trace reads of the kernel too
+ */
+export async function measureCosts(
+  backend: BackendName,
+  options: SessionOptions,
+  kernel: KernelSources,
+  reading: number,
+): Promise<Costs> {
+  const atPlace = {
+    ...options,
+    backend,
+    functionPattern: PLACE,
+    ringBytes: RING_BYTES,
+    programs: [],
+    ends: false,
+  };
+  const unlike = options.filter === undefined ? { mark: { value: 1, mask: 1 } } : {};
+  datagramTime(); // until the code is warm
+  const before = datagramTime();
+  const miss = await attached(await openSession({ ...atPlace, ...unlike }, kernel), () => datagramTime());
+  const match = await attached(await openSession(unfiltered(atPlace), kernel), (session) => {
+    const time = datagramTime();
+    return { time, hits: Number(session.counted().matched) / TIMED_DATAGRAMS };
+  });
+
+  const unprobed = Math.min(before, datagramTime());
+
+  const begin = performance.now();
+  const all = await openSession({ ...options, backend }, kernel);
+  const opening = performance.now() - begin, probes = all.backend.found;
+  const attaching = backend === "kprobe"
+    ? await carriedOver(all, { ...options, backend, functionPattern: SAMPLE }, kernel, miss.milliseconds)
+    : (await attached(all, () => {})).milliseconds;
+  const perHit = (time: number) =>
+    Math.max(0, Math.round((time - unprobed) / Math.max(1, match.result.hits)));
+  return {
+    probes,
+    startSeconds: Math.round(reading + opening + attaching) / 1000,
+    missNanoseconds: perHit(miss.result),
+    matchNanoseconds: perHit(match.result.time),
+  };
+}
+
+/** The same for all packets. */
+function unfiltered(options: SessionOptions): SessionOptions {
+  const { filter: _filter, tunnel: _tunnel, mark: _mark, netns: _netns, ...others } = options;
+  const { ifindex: _ifindex, expression: _expression, ...rest } = others;
+  return rest;
+}
+
+/** Attaches, does something, and lets go; ms that attaching took. */
+async function attached<T>(
+  session: Session,
+  run: (session: Session) => T,
+): Promise<{ milliseconds: number; probes: number; result: T }> {
+  using opened = session;
+  const probes: ProbeBackend = opened.backend, { signal } = new AbortController();
+  const begin = performance.now();
+  try {
+    await probes.attach({ signal, onLive: () => {}, onProgress: () => {} });
+    const milliseconds = performance.now() - begin;
+    return { milliseconds, probes: probes.attached, result: run(opened) };
+  } finally {
+    probes.close();
+    await probes.release({ say: () => {}, signal });
+  }
+}
+
+/** ms to attach all functions of a session, of what `one` and what a sample took. Nothing of `all` is attached. */
+async function carriedOver(
+  all: Session,
+  sample: SessionOptions,
+  kernel: KernelSources,
+  one: number,
+): Promise<number> {
+  const count = all.backend.found;
+  all[Symbol.dispose]();
+  const some = await attached(await openSession(sample, kernel), () => {});
+  const each = Math.max(0, some.milliseconds - one) / Math.max(1, some.probes - 1);
+  return one + each * (count - 1);
+}
