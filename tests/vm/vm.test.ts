@@ -61,6 +61,10 @@ describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
     const booted = await boot(image, mine.map(jobOf), { binary: testedBinary(), cpus });
     outcomes = booted.outcomes;
     guestConsole = booted.console;
+    const times = mine.map(({ name }) => `${name} ${Math.round(outcomes.get(name)?.seconds ?? 0)}`);
+    console.log(
+      `Linux ${kernel}, ${cpus} processors, seconds: ${times.join(", ")}; all ${Math.round(booted.seconds)}`,
+    );
     keep(kernel, outcomes.values());
   }, limitMs);
 
