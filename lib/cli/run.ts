@@ -17,6 +17,7 @@ import { resolvedNames } from "../pcap_filter/names_files.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
+import { confine } from "../sys/confine.ts";
 import { isatty, STDOUT, writeAll } from "../sys/fd.ts";
 import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
@@ -126,6 +127,9 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   log.debug("Attached", { ms: sinceStart() });
   refuseIfNamed(options.filterFunc, backend);
   warnOfFailures(backend, options.debug, log);
+  // Classic kprobes are swept up by a helper, which has to be started.
+  const unconfined = confine({ mayStartPrograms: backend.name === "kprobe" });
+  if (unconfined !== undefined) log.debug("Nothing was given up", { seccomp: unconfined });
   if (!stop.signal.aborted) {
     log.info("Attached", { ignored: backend.failures.length });
     log.info("Listening for events..");

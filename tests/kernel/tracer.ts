@@ -19,7 +19,7 @@ export interface Trace extends RawTrace {
 /** Starts the tracer with `words`; once it is ready, `traffic` runs, then SIGINT ends it. */
 export async function traceWhile(
   words: readonly string[],
-  traffic: () => void | Promise<void>,
+  traffic: (pid: number) => void | Promise<void>,
 ): Promise<Trace> {
   const trace = await rawTraceWhile(words, traffic);
   return { ...trace, lines: trace.stdout === "" ? [] : parseLines(trace.stdout) };
@@ -28,7 +28,7 @@ export async function traceWhile(
 /** The same, for output that is no text in columns, or goes to a file. */
 export async function rawTraceWhile(
   words: readonly string[],
-  traffic: () => void | Promise<void>,
+  traffic: (pid: number) => void | Promise<void>,
   signal: "SIGINT" | "SIGHUP" = "SIGINT",
 ): Promise<RawTrace> {
   const directory = mkdtempSync(join(tmpdir(), "pwru-test-")), ready = join(directory, "ready");
@@ -40,7 +40,7 @@ export async function rawTraceWhile(
   try {
     while (!existsSync(ready) && tracer.exitCode === null) await Bun.sleep(10);
     if (tracer.exitCode === null) {
-      await traffic();
+      await traffic(tracer.pid);
       await Bun.sleep(200);
       tracer.kill(signal);
     }
