@@ -5,7 +5,7 @@
  * QEMU. What a part needs is installed when we are root on Debian. A part that cannot run is skipped with its
  * reason; under CI=true that is a failure, except for a kernel that Debian no longer has.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { cpus, freemem, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -67,7 +67,7 @@ async function bunTest(part: Part, files: readonly string[], env: Record<string,
   const begin = performance.now();
   try {
     const argv = [bun, "test", "--reporter=junit", `--reporter-outfile=${report}`, ...files];
-    const output = Bun.file(join(work, "output"));
+    const output = openSync(join(work, "output"), "a"); // both streams at its end, whoever writes
     const child = Bun.spawn(argv, {
       cwd: repository,
       env: { ...process.env, ...env },
@@ -76,6 +76,7 @@ async function bunTest(part: Part, files: readonly string[], env: Record<string,
       stderr: output,
     });
     const status = await child.exited;
+    closeSync(output);
     const printed = readFileSync(join(work, "output"), "utf8");
     announce(title(part));
     process.stdout.write(printed);
