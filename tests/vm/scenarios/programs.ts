@@ -135,7 +135,7 @@ export const programs: Scenario = {
       ]);
       const metadata = {
         "xdp->data_end - xdp->data": 242,
-        "xdp->rxq->dev->ifindex > 0": true,
+        "xdp->rxq->dev->ifindex > 0": 1,
         "xdp->rxq->queue_index": 0,
       };
       expect(frames.map(({ xdp_metadata, skb_metadata }) => ({ xdp_metadata, skb_metadata }))).toEqual(
