@@ -15,6 +15,7 @@ import {
   ja,
   jeq,
   jle,
+  jsle,
   ldx,
   lea,
   mov,
@@ -47,7 +48,7 @@ export function collectAdditions(
   const loadSkb = ldx(r3, at(fp, slot.skb, u64));
   return [
     fields.caller === undefined ? [] : collectCaller(fields.caller, hook),
-    fields.stack === undefined ? [] : collectStack(layout),
+    fields.stack === undefined ? [] : collectStack(layout, hook),
     fields.missing === undefined ? [] : st(at(r8, fields.missing), 0),
     fields.skb === undefined ? [] : copyTo(layout, "skb", loadSkb),
     fields.sharedInfo === undefined ? [] : copyTo(layout, "sharedInfo", [
@@ -73,15 +74,46 @@ function collectCaller(field: Field, { caller }: HookStores): Code {
   return [ldx(r1, at(fp, slot.context, u64)), caller(field)];
 }
 
-export function collectStack({ fields }: RecordLayout): Code {
-  const { stack, stackBytes } = fields;
+export function collectStack(
+  { fields }: RecordLayout,
+  { linkRegister }: Pick<HookStores, "linkRegister"> = {},
+): Code {
+  const stack = fields.stack!, stackBytes = fields.stackBytes!, done = label("stack_done");
+  const frame = (index: number) => at(r8, stack.offset + 8 * index, u64);
+  const whole = getStack(stack.offset, stack.type.size);
+  if (linkRegister === undefined) return [whole, stx(at(r8, stackBytes), r0)];
+  // Where return addresses are in a register first, the unwinder knows only those that have been put on the stack: it
+  // leaves out who called the function that was just entered. Room for that one, then.
+  const known = label("caller_known");
+  return [
+    getStack(stack.offset + 8, stack.type.size - 8),
+    stx(at(r8, stackBytes), r0),
+    jsle(r0, 0, done),
+    ldx(r1, at(fp, slot.context, u64)),
+    ldx(r1, at(r1, linkRegister, u64)),
+    ldx(r2, frame(1)),
+    ldx(r3, frame(2)),
+    jeq(r1, r3, known),
+    stx(frame(0), r2),
+    stx(frame(1), r1),
+    add(r0, 8),
+    stx(at(r8, stackBytes), r0),
+    ja(done),
+    known,
+    whole,
+    stx(at(r8, stackBytes), r0),
+    done,
+  ];
+}
+
+/** The kernel's stack to there in the record, the innermost frame first: r0 = bytes, or an error. */
+function getStack(offset: number, size: number): Code {
   return [
     ldx(r1, at(fp, slot.context, u64)),
-    lea(r2, at(r8, stack!.offset, u64)),
-    mov(r3, stack!.type.size),
-    mov(r4, 0), // the kernel's stack, from its top
-    call("bpf_get_stack"), // r0 = bytes, or an error
-    stx(at(r8, stackBytes!), r0),
+    lea(r2, at(r8, offset, u64)),
+    mov(r3, size),
+    mov(r4, 0),
+    call("bpf_get_stack"),
   ];
 }
 

@@ -64,12 +64,14 @@ export function countUnreadable(options: TraceOptions): Code {
   ];
 }
 
-/** What only the hook knows. Both parts find the context in r1 and may lose r0-r5. */
+/** What only the hook knows. Its code finds the context in r1 and may lose r0-r5. */
 export interface HookStores {
   /** stores address, argument2 and argument3 into the record at r8 */
   readonly identify: Code;
   /** stores the address that the traced function returns to there; absent where there is no such thing */
   readonly caller?: (field: Field) => Code;
+  /** where its context has the return address, if that is in a register; absent: on the stack, or there is none */
+  readonly linkRegister?: number;
 }
 
 /**

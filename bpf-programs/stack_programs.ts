@@ -12,9 +12,9 @@ import { beneathPacket, watchStack } from "./stacks.ts";
 import {
   BPF_PROG_TYPE_KPROBE,
   BPF_TRACE_KPROBE_MULTI,
+  callerStores,
   functionEntry,
   storeArguments,
-  storeCaller,
 } from "./trace.ts";
 import { stackLink } from "./tracking.ts";
 
@@ -47,7 +47,7 @@ export function stackProgram(
       shown,
       collect(options, view, {
         identify: multi ? functionEntry(context) : address,
-        caller: storeCaller(context),
+        ...callerStores(context),
       }, miss),
       miss,
       ret(0),

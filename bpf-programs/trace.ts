@@ -75,7 +75,7 @@ export function kprobeProgram(
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       // on x86-64 a breakpoint has been stepped over; lib/link knows where its probes sit
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
-      caller: storeCaller(context),
+      ...callerStores(context),
     }),
   };
 }
@@ -97,7 +97,7 @@ export function kprobePositionsProgram(options: TraceOptions, context: ProbeCont
         skbByPosition(options, context, r2),
       ],
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
-      caller: storeCaller(context),
+      ...callerStores(context),
     }),
   };
 }
@@ -143,7 +143,7 @@ export function kprobeMultiProgram(
       context,
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       identify: functionEntry(context),
-      caller: storeCaller(context),
+      ...callerStores(context),
     }),
   };
 }
@@ -163,7 +163,7 @@ export function kprobeMultiPositionsProgram(options: TraceOptions, context: Prob
         skbByPosition(options, context, r0),
       ],
       identify: functionEntry(context),
-      caller: storeCaller(context),
+      ...callerStores(context),
     }),
   };
 }
@@ -305,16 +305,22 @@ export function functionEntry(context: ProbeContext): Code {
 }
 
 /** At a function's first instruction. A fault leaves 0. */
-export function storeCaller({ returnAddress }: ProbeContext): (field: Field) => Code {
-  return (field) =>
-    returnAddress.in === "register"
-      ? [ldx(r2, at(r1, returnAddress.register, u64)), stx(at(r8, field), r2)]
-      : [
-        ldx(r3, at(r1, returnAddress.register, u64)),
-        lea(r1, at(r8, field.offset, u64)),
-        mov(r2, field.type.size),
-        call("bpf_probe_read_kernel"),
-      ];
+export function callerStores({ returnAddress }: ProbeContext): Pick<HookStores, "caller" | "linkRegister"> {
+  const { register } = returnAddress;
+  if (returnAddress.in === "register") {
+    return {
+      linkRegister: register,
+      caller: (field) => [ldx(r2, at(r1, register, u64)), stx(at(r8, field), r2)],
+    };
+  }
+  return {
+    caller: (field) => [
+      ldx(r3, at(r1, register, u64)),
+      lea(r1, at(r8, field.offset, u64)),
+      mov(r2, field.type.size),
+      call("bpf_probe_read_kernel"),
+    ],
+  };
 }
 
 /** The whole program around a hook's parts. */

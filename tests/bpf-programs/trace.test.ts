@@ -114,8 +114,8 @@ test.each<[name: string, spec: ProgramSpec]>([
     programs.kprobeProgram(options("none", { additions: allAdditions }), context, 1),
   ],
   [
-    "kprobe_arm64_caller",
-    programs.kprobeProgram(options("none", { additions: { caller: true } }), probeContext("arm64"), 1),
+    "kprobe_arm64_stack",
+    programs.kprobeProgram(options("none", { additions: { caller: true, stack: true } }), probeContext("arm64"), 1),
   ],
   [
     "multi_void_cast_followed",
