@@ -61,8 +61,10 @@ export async function run(words: readonly string[], version: string): Promise<nu
     else if (options.man) printText(manualPage(version));
     else if (options.completions !== "") printText(completions[options.completions]());
     else if (options.dumpFilter !== "") writeAll(STDOUT, await dump(options, filter));
-    else if (options.demo) return await demonstrate(options, filter, names, new Log({ debug }));
-    else if (options.doctor) return await diagnose(options, await sessionOptions(options, filter));
+    else if (options.demo) {
+      const log = new Log({ debug });
+      return await demonstrate(options, filter, (session) => names(session, log), log);
+    } else if (options.doctor) return await diagnose(options, await sessionOptions(options, filter));
     else return await trace(options, filter, new Log({ debug }));
     return 0;
   } catch (error) {
@@ -95,7 +97,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   if (options.outputMeta || summing) warnOfNamespaces(interfaces.scan(), log);
   const netnsNames = new NetnsNameTable();
   if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
-  const namesOf = names(session, wanted.contents?.caller || wanted.contents?.stack);
+  const namesOf = names(session, log, wanted.contents?.caller || wanted.contents?.stack);
   await using output = openOutput(options, {
     warn: (message, { message: error }) => log.warn(message, { error }),
     beforeTerminal: () => log.clearProgress(),
@@ -221,12 +223,14 @@ function warnOfFailures({ failures }: ProbeBackend, all: boolean, log: Log): voi
 }
 
 /** Names of functions, code places and drop reasons. kallsyms is read now, or when a place is printed. */
-function names(session: Session, now = false): Names {
-  let symbols: SymbolTable | undefined = now ? readKallsyms() : undefined;
+function names(session: Session, log: Log, now = false): Names {
+  let symbols: SymbolTable | undefined | "hidden" = now ? readSymbols(log) : undefined;
   return {
     probe: (address) => session.backend.nameOf(address),
     symbol(address) {
-      const found = (symbols ??= readKallsyms()).nearest(address);
+      symbols ??= readSymbols(log);
+      if (symbols === "hidden") return undefined;
+      const found = symbols.nearest(address);
       if (found === undefined) return undefined;
       const longest = found.symbol.module === "bpf" ? LONGEST_BPF_PROGRAM : LONGEST_FUNCTION;
       if (found.offset > longest) return undefined;
@@ -235,6 +239,17 @@ function names(session: Session, now = false): Names {
     verdicts: (address) => session.backend.verdicts?.(address),
     dropReasons: session.dropReasons(),
   };
+}
+
+/** Where the kernel hides them, that is said once, and places have no names. */
+function readSymbols(log: Log): SymbolTable | "hidden" {
+  try {
+    return readKallsyms();
+  } catch (error) {
+    if (!(error instanceof UnsupportedError)) throw error;
+    log.warn("Places in the code have no names", { error: error.message });
+    return "hidden";
+  }
 }
 
 /** The options as the session wants them; what the user got wrong is found here, before anything is opened. */

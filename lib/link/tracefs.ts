@@ -3,7 +3,7 @@
  *
  * No setting of the machine is touched; where tracefs is missing and cannot be had we say what to do.
  */
-import { constants, existsSync, openSync, readFileSync, statSync } from "node:fs";
+import { constants, openSync, readFileSync, statSync } from "node:fs";
 import { UnsupportedError } from "../errors.ts";
 import { scope } from "../sys/arena.ts";
 import { errnoName } from "../sys/errno.ts";
@@ -33,6 +33,16 @@ export interface ProbeControl extends Disposable {
 /** Files of tracefs that flock(2) is used on; both are there whenever the first is. */
 const lockFiles: Readonly<Record<LockName, string>> = { probes: "kprobe_events", sweeper: "kprobe_profile" };
 
+/** Not by access(2), which asks what the user may without capabilities. */
+function isThere(path: string): boolean {
+  try {
+    statSync(path);
+    return true;
+  } catch {
+    return false; // `isDenied` tells the reasons apart
+  }
+}
+
 /** Whether we may not even look: tracefs is mounted for root alone (mode 0700). */
 function isDenied(path: string): boolean {
   try {
@@ -45,7 +55,7 @@ function isDenied(path: string): boolean {
 
 /** Whether tracefs can be had; `denied`: it is mounted, or debugfs is, but not for us to see. */
 export function tracefsPresence(
-  exists: (path: string) => boolean = existsSync,
+  exists: (path: string) => boolean = isThere,
   denied: (path: string) => boolean = isDenied,
   directories: readonly string[] = tracefsDirectories(),
 ): "mounted" | "absent" | "denied" {
@@ -59,7 +69,7 @@ export const mountHint =
 
 /** The directory with `kprobe_events`. */
 export function findTracefs(
-  exists: (path: string) => boolean = existsSync,
+  exists: (path: string) => boolean = isThere,
   denied: (path: string) => boolean = isDenied,
   directories: readonly string[] = tracefsDirectories(),
 ): string {

@@ -137,7 +137,8 @@ function createMap(spec: MapSpec): number {
     if (raiseLockedMemory()) return create();
     throw new KernelError(error.call, error.errno, error.code, {
       doing: `Cannot create map "${spec.name}"`,
-      hint: "root is needed, or the capability CAP_BPF",
+      hint:
+        "root is needed, or the capability CAP_BPF; before Linux 5.11 also CAP_SYS_RESOURCE or ulimit -l unlimited",
       cause: error,
     });
   }

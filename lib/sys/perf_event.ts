@@ -1,7 +1,8 @@
 /** perf_event_open(2) and its ioctls, as far as probes need them (include/uapi/linux/perf_event.h). */
 import { type Decoded, s32, struct, u16, u32, u64 } from "../../asm/layout.ts";
 import { scope } from "./arena.ts";
-import { kernelError, syscall, trySyscall } from "./ffi.ts";
+import { errno } from "./errno.ts";
+import { kernelError, trySyscall } from "./ffi.ts";
 
 /** enum perf_type_id; a PMU of its own, such as kprobe, has its number in /sys/bus/event_source/devices. */
 export const PERF_TYPE_SOFTWARE = 1, PERF_TYPE_TRACEPOINT = 2;
@@ -45,6 +46,9 @@ export interface PerfEventTarget {
   readonly closeOnExec?: boolean;
 }
 
+/** Debian's kernels know a level of restriction that CAP_PERFMON does not lift (kernel.perf_event_paranoid=3). */
+const RESTRICTED = "CAP_SYS_ADMIN, or CAP_PERFMON and sysctl kernel.perf_event_paranoid=2";
+
 /** @returns fd. @throws {KernelError} */
 export function perfEventOpen(
   attr: Partial<Omit<Decoded<typeof perfEventAttr>, "size">>,
@@ -52,7 +56,11 @@ export function perfEventOpen(
 ): number {
   using memory = scope();
   const { address } = memory.struct(perfEventAttr, { ...attr, size: perfEventAttr.size });
-  return syscall("perf_event_open", address, pid, cpu, -1, closeOnExec ? PERF_FLAG_FD_CLOEXEC : 0);
+  const flags = closeOnExec ? PERF_FLAG_FD_CLOEXEC : 0;
+  const result = trySyscall("perf_event_open", address, pid, cpu, -1, flags);
+  if (result >= 0) return result;
+  const restricted = -result === errno.EACCES || -result === errno.EPERM;
+  throw kernelError("perf_event_open", -result, restricted ? { hint: RESTRICTED } : {});
 }
 
 const requests = {

@@ -115,7 +115,11 @@ test.each<[name: string, spec: ProgramSpec]>([
   ],
   [
     "kprobe_arm64_stack",
-    programs.kprobeProgram(options("none", { additions: { caller: true, stack: true } }), probeContext("arm64"), 1),
+    programs.kprobeProgram(
+      options("none", { additions: { caller: true, stack: true } }),
+      probeContext("arm64"),
+      1,
+    ),
   ],
   [
     "multi_void_cast_followed",

@@ -11,6 +11,7 @@ import { outputs } from "./outputs.ts";
 import { programs } from "./programs.ts";
 import { protocols } from "./protocols.ts";
 import { refusing } from "./refusals.ts";
+import { rights } from "./rights.ts";
 import { startStop } from "./start.ts";
 import { story } from "./story.ts";
 import { tracking } from "./tracking.ts";
@@ -28,6 +29,7 @@ export const scenarios: readonly Scenario[] = [
   filters,
   doctor,
   illness,
+  rights,
   demo,
   leftovers,
   lockdown,
