@@ -89,6 +89,21 @@ test.each<[name: string, output: string, records: TraceLine[]]>([
     `mark=0x0 iface=2(eth0) proto=0x0800 mtu=1500 len=60 ${tuple}`,
     [{ ...common, ...meta, process: "socat(222)", timestamp: 710019, tuple, func: "udp4_hwcsum" }],
   ],
+  [
+    "Debian's pwru 1.0.5 with the time of day",
+    "        TIME                SKB    CPU          PROCESS                     FUNC        TIMESTAMP\n" +
+    "09:16:23.442 0xffff8880052a4e00      1     [socat(222)]              udp4_hwcsum      38609086342 " +
+    `netns=4026531840 mark=0x0 iface=2(eth0) proto=0x0800 mtu=1500 len=60 ${tuple}`,
+    [{
+      ...common,
+      ...meta,
+      process: "socat(222)",
+      time: "09:16:23.442",
+      timestamp: 38609086342,
+      tuple,
+      func: "udp4_hwcsum",
+    }],
+  ],
 ])("%s", (_name, output, records) => {
   expect(parseLines(output)).toEqual(records);
 });

@@ -83,10 +83,11 @@ function linePattern(header: string): RegExp {
   return new RegExp(`^${cells.join("\\s+")}(?:\\s|$)`);
 }
 
-/** Debian's pwru 1.0.5: SKB, set to the right, CPU PROCESS FUNC [TIMESTAMP], then key=value. */
-const oldHeader = /^\s+SKB\s+CPU\s+PROCESS\s+FUNC\b/;
+/** Debian's pwru 1.0.5: [TIME] SKB, set to the right, CPU PROCESS FUNC [TIMESTAMP], then key=value. */
+const oldHeader = /^\s+(?:TIME\s+)?SKB\s+CPU\s+PROCESS\s+FUNC\b/;
 const oldLine = new RegExp(
-  "^(?<skb>0x[0-9a-f]+)\\s+(?<cpu>\\d+)\\s+\\[(?<process>.*?)\\]\\s+(?<func>[^\\s(]+(?:\\([A-Z_]+\\))?)" +
+  "^(?:(?<time>\\d\\d:\\d\\d:[\\d.]+)\\s+)?(?<skb>0x[0-9a-f]+)\\s+(?<cpu>\\d+)\\s+" +
+    "\\[(?<process>.*?)\\]\\s+(?<func>[^\\s(]+(?:\\([A-Z_]+\\))?)" +
     "(?:\\s+(?<timestamp>\\d+))?" +
     "(?: netns=(?<netns>\\d+) mark=0x(?<mark>[0-9a-f]+) iface=(?<iface>\\S+) proto=(?<proto>0x[0-9a-f]{4}) " +
     "mtu=(?<mtu>\\d+) len=(?<len>\\d+))?(?: (?<tuple>\\S*:\\d+->\\S*:\\d+\\([^)]*\\)))?",
@@ -137,7 +138,7 @@ function record(cells: Groups): TraceLine {
 /** @param output all that the tracer wrote to stdout; the first line is the header
  * @throws {Error} there is a header that we do not know, or text before the first record */
 export function parseLines(output: string): TraceLine[] {
-  const [header = "", ...lines] = output.trimEnd().split("\n");
+  const [header = "", ...lines] = output.replace(/\n$/, "").split("\n");
   if (header === "") return [];
   const pattern = oldHeader.test(header) ? oldLine : linePattern(header);
   const records: (TraceLine & { below: string[] })[] = [];

@@ -7,6 +7,7 @@ import { filters } from "./filters.ts";
 import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
 import { selection } from "./options.ts";
+import { likeness } from "./likeness.ts";
 import { outputs } from "./outputs.ts";
 import { programs } from "./programs.ts";
 import { protocols } from "./protocols.ts";
@@ -22,6 +23,7 @@ export const scenarios: readonly Scenario[] = [
   encapsulation,
   selection,
   outputs,
+  likeness,
   flood,
   refusing,
   tracking,
