@@ -1,9 +1,10 @@
 /**
- * Runs every test there is: npm test [-- --only PART,...] [--scenario NAME,...]
+ * Runs every test there is: npm test [-- --only PART,...] [--scenario NAME,...] [--long]
  *
  * Parts: unit (pure, anywhere), kernel (this machine's kernel, root), and one per kernel that is booted under
  * QEMU. What a part needs is installed when we are root on Debian. A part that cannot run is skipped with its
- * reason; under CI=true that is a failure, except for a kernel that Debian no longer has.
+ * reason; under CI=true that is a failure, except for a kernel that Debian no longer has. What takes long and is
+ * unlikely to find more than the rest runs with --long only, and is named at the end where it did not.
  */
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { cpus, freemem, tmpdir } from "node:os";
@@ -13,7 +14,7 @@ import { columns } from "../lib/output/columns.ts";
 import { installPrograms, referencePrograms } from "./vm/debian.ts";
 import { type KernelName, kernelNames, NoSuchKernel } from "./vm/images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./vm/lab.ts";
-import { type BootName, bootNames, bootOf, runsOn } from "./vm/scenario.ts";
+import { type BootName, bootNames, bootOf, isLong, runsOn, type Scenario } from "./vm/scenario.ts";
 import { scenarios } from "./vm/scenarios/all.ts";
 
 const repository = resolve(import.meta.dir, "..");
@@ -125,15 +126,28 @@ function virtualMachine({ kernel, names }: Guest, cpus: number): Row | Promise<R
     return notRun(kernel, String(error), error instanceof NoSuchKernel);
   }
   console.log(`${title(kernel)}: booting for ${names.join(", ")}`);
-  const env = { PWRU_VM_KERNELS: kernel, PWRU_VM_SCENARIOS: names.join(","), PWRU_VM_CPUS: String(cpus) };
+  const env = {
+    PWRU_VM_KERNELS: kernel,
+    PWRU_VM_SCENARIOS: names.join(","),
+    PWRU_VM_LONG: "1", // the names are those of the scenarios that are to run
+    PWRU_VM_CPUS: String(cpus),
+  };
   return bunTest(kernel, ["./tests/vm/vm.test.ts"], env);
 }
 
-/** The boots that kernels need for the scenarios that are `wanted`, or for all. */
-function guestsOf(kernels: readonly KernelName[], wanted?: readonly string[]): Guest[] {
+/** Which scenarios are to run. */
+interface Wanted {
+  /** absent: all */
+  readonly names?: readonly string[];
+  /** also where it takes long */
+  readonly long: boolean;
+}
+
+/** The boots that kernels need for the scenarios that are wanted. */
+function guestsOf(kernels: readonly KernelName[], { names, long }: Wanted): Guest[] {
   return kernels.flatMap((kernel) => {
     const mine = scenarios.filter((scenario) =>
-      runsOn(scenario, kernel) && (wanted?.includes(scenario.name) ?? true)
+      runsOn(scenario, kernel, long) && (names?.includes(scenario.name) ?? true)
     );
     return bootNames.map((boot) => ({
       kernel,
@@ -149,7 +163,7 @@ function guestsOf(kernels: readonly KernelName[], wanted?: readonly string[]): G
  */
 async function kernels(
   names: readonly KernelName[],
-  { own, scenarios }: { own: boolean; scenarios?: string[] },
+  { own, scenarios }: { own: boolean; scenarios: Wanted },
 ): Promise<Row[]> {
   const guests = guestsOf(names, scenarios), rows: Row[] = [];
   for (const guest of guests.filter(({ boot }) => boot !== "usual")) {
@@ -195,6 +209,11 @@ async function inParallel<T>(width: number, tasks: readonly (() => T | Promise<T
   return results;
 }
 
+/** "flood on Linux 6.1 7.3" */
+function leftOut(scenario: Scenario): string {
+  return `${scenario.name} on Linux ${kernelNames.filter((kernel) => isLong(scenario, kernel)).join(" ")}`;
+}
+
 function printTable(rows: readonly Row[]): void {
   const cells = [
     ["kernel", "passed", "failed", "seconds", ""],
@@ -210,14 +229,27 @@ function printTable(rows: readonly Row[]): void {
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { only: { type: "string" }, scenario: { type: "string" } } });
+  const { values } = parseArgs({
+    options: {
+      only: { type: "string" },
+      scenario: { type: "string" },
+      long: { type: "boolean", default: false },
+    },
+  });
   const wanted = values.only?.split(",") ?? [...parts];
   const unknown = wanted.filter((name) => !(parts as readonly string[]).includes(name));
   if (unknown.length > 0) {
     console.error(`Unknown part "${unknown.join(",")}": there are ${parts.join(", ")}`);
     return 2;
   }
-  if (values.scenario !== undefined) process.env["PWRU_VM_SCENARIOS"] = values.scenario;
+  const named = values.scenario?.split(","), { long } = values;
+  const missing = named?.filter((name) => !scenarios.some((scenario) => scenario.name === name)) ?? [];
+  if (missing.length > 0) {
+    console.error(
+      `Unknown scenario "${missing.join(",")}": there are ${scenarios.map(({ name }) => name).join(", ")}`,
+    );
+    return 2;
+  }
 
   if (existsSync(join(repository, "build.ts"))) {
     announce("build");
@@ -240,7 +272,7 @@ async function main(): Promise<number> {
   rows.push(
     ...await kernels(kernelNames.filter((name) => wanted.includes(name)), {
       own: wanted.includes("kernel"),
-      ...(values.scenario === undefined ? {} : { scenarios: values.scenario.split(",") }),
+      scenarios: { long, ...(named === undefined ? {} : { names: named }) },
     }),
   );
 
@@ -250,6 +282,12 @@ async function main(): Promise<number> {
     }
   }
   printTable(rows);
+  const left = long
+    ? []
+    : scenarios.filter((scenario) => kernelNames.some((kernel) => isLong(scenario, kernel)));
+  if (left.length > 0) {
+    console.log(`\nLeft out of the long set (--long): ${left.map(leftOut).join(", ")}`);
+  }
   const sum = (count: (row: Row) => number) => rows.reduce((total, row) => total + count(row), 0);
   const failed = sum((row) => row.failed);
   console.log(`\n${sum((row) => row.passed)} passed, ${failed} failed, ${sum((row) => row.skipped)} skipped`);

@@ -13,6 +13,8 @@ export interface Scenario {
   readonly boot?: BootName;
   /** kernels it makes sense on; all of them when left out */
   readonly kernels?: readonly KernelName[];
+  /** further kernels, of the long set of tests: npm test -- --long */
+  readonly longKernels?: readonly KernelName[];
   /** bash */
   readonly script: string;
   readonly limitSeconds: number;
@@ -31,8 +33,12 @@ export type BootName = "alone" | "apart" | "usual";
 export const bootNames: readonly BootName[] = ["alone", "apart", "usual"];
 export const bootOf = ({ boot = "usual" }: Scenario): BootName => boot;
 
-export const runsOn = ({ kernels }: Scenario, kernel: KernelName): boolean =>
-  kernels?.includes(kernel) ?? true;
+export const runsOn = (scenario: Scenario, kernel: KernelName, long: boolean): boolean =>
+  (scenario.kernels?.includes(kernel) ?? true) || (long && isLong(scenario, kernel));
+
+/** Whether a kernel has a scenario in the long set alone. */
+export const isLong = ({ kernels, longKernels }: Scenario, kernel: KernelName): boolean =>
+  kernels?.includes(kernel) === false && longKernels?.includes(kernel) === true;
 
 /** What a boot is told of a scenario; makes its files. */
 export function jobOf({ name, script, limitSeconds, files }: Scenario): Job {

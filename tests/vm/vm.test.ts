@@ -1,9 +1,9 @@
 /**
  * Runs the scenarios on real kernels: every check a test.
  *
- * Environment: PWRU_VM_KERNELS "6.1,6.12" and PWRU_VM_SCENARIOS "story,flood" restrict it, PWRU_VM_CPUS is how many
- * processors a guest has, PWRU_VM_BINARY names the tracer ("peer" for Debian's pwru), PWRU_VM_KEEP is a folder for
- * what the guest wrote.
+ * Environment: PWRU_VM_KERNELS "6.1,6.12" and PWRU_VM_SCENARIOS "story,flood" restrict it, PWRU_VM_LONG=1 adds what
+ * takes long, PWRU_VM_CPUS is how many processors a guest has, PWRU_VM_BINARY names the tracer ("peer" for Debian's
+ * pwru), PWRU_VM_KEEP is a folder for what the guest wrote.
  */
 import { beforeAll, describe, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -48,10 +48,13 @@ function unfinished(scenario: Scenario): Error {
 }
 
 const cpus = Number(process.env["PWRU_VM_CPUS"] ?? 2);
+const long = process.env["PWRU_VM_LONG"] === "1";
 const names = chosen("PWRU_VM_SCENARIOS", scenarios.map((scenario) => scenario.name));
 
 describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
-  const mine = scenarios.filter((scenario) => names.includes(scenario.name) && runsOn(scenario, kernel));
+  const mine = scenarios.filter((scenario) =>
+    names.includes(scenario.name) && runsOn(scenario, kernel, long)
+  );
   const limitMs = mine.reduce((sum, scenario) => sum + scenario.limitSeconds + 10, 180) * 1000;
   let outcomes: ReadonlyMap<string, Outcome> = new Map();
   let guestConsole = "";
