@@ -94,11 +94,11 @@ async function bunTest(part: Part, files: readonly string[], env: Record<string,
 const testFiles = (pattern: string) =>
   [...new Bun.Glob(pattern).scanSync({ cwd: repository })].map((path) => `./${path}`).sort();
 
-function unit(): Promise<Row> {
+function unit(long: boolean): Promise<Row> {
   console.log("unit: running");
   const files = testFiles("tests/**/*.test.ts")
     .filter((path) => !path.startsWith("./tests/kernel/") && path !== "./tests/vm/vm.test.ts");
-  return bunTest("unit", files, {});
+  return bunTest("unit", files, long ? { PWRU_TEST_LONG: "1" } : {});
 }
 
 function kernel(): Row | Promise<Row> {
@@ -268,7 +268,7 @@ async function main(): Promise<number> {
     }
   }
   const rows: Row[] = [];
-  if (wanted.includes("unit")) rows.push(await unit());
+  if (wanted.includes("unit")) rows.push(await unit(long));
   rows.push(
     ...await kernels(kernelNames.filter((name) => wanted.includes(name)), {
       own: wanted.includes("kernel"),
@@ -286,7 +286,7 @@ async function main(): Promise<number> {
     ? []
     : scenarios.filter((scenario) => kernelNames.some((kernel) => isLong(scenario, kernel)));
   if (left.length > 0) {
-    console.log(`\nLeft out of the long set (--long): ${left.map(leftOut).join(", ")}`);
+    console.log(`\nLeft out of the long set (--long): a release, ${left.map(leftOut).join(", ")}`);
   }
   const sum = (count: (row: Row) => number) => rows.reduce((total, row) => total + count(row), 0);
   const failed = sum((row) => row.failed);

@@ -2,14 +2,19 @@
  * The real thing: main.ts compiled, merged with Debian's C library, and started where a plain executable
  * starts, where it does not, and with everything in the environment that could turn it into another program.
  */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { compile } from "../../build/bun.ts";
-import { cacheFolder, command } from "../../build/host.ts";
+import { BuildError } from "../../build/error.ts";
+import { command } from "../../build/host.ts";
 import { libc } from "../../build/libc.ts";
 import { type Machine, machines } from "../../build/machines.ts";
 import { staticFile } from "../../build/static.ts";
+import { muslLibrary } from "./musl.ts";
+import { notAScript, otherNames, trap } from "./trap.ts";
+
+setDefaultTimeout(60_000); // on a busy machine
 
 const folder = mkdtempSync("/var/tmp/pwru-static-");
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -17,17 +22,19 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const isRoot = process.getuid?.() === 0;
 const machine = machines.find(({ arch }) => arch === process.arch) as Machine;
 
-/** Why there is nothing to test, if so. */
-function missing(): string | undefined {
+/** Why something cannot be had, if so. */
+function missing(fetch: () => unknown): string | undefined {
   try {
-    libc(machine, console.error);
+    fetch();
     return undefined;
   } catch (error) {
-    return (error as Error).message.split("\n", 1)[0];
+    if (!(error instanceof BuildError)) throw error;
+    return error.message.split("\n", 1)[0];
   }
 }
 
-const lacking = missing();
+const lacking = missing(() => libc(machine, console.error));
+const muslLacking = isRoot ? missing(muslLibrary) : "needs root";
 
 function built(name: string, launched: boolean, main = "main.ts"): string {
   const work = join(folder, `${name}.d`), path = join(folder, name);
@@ -50,7 +57,7 @@ function run(argv: readonly string[], env: Record<string, string> = {}, cwd = "/
   const done = Bun.spawnSync([...argv], {
     env: { PATH: process.env["PATH"] ?? "", ...env },
     cwd,
-    timeout: 10_000,
+    timeout: 50_000,
   });
   return { status: done.exitCode, out: done.stdout.toString(), err: done.stderr.toString() };
 }
@@ -62,10 +69,10 @@ describe.skipIf(lacking !== undefined)(`A static file${lacking === undefined ? "
   const plain = lacking === undefined ? built("plain", false) : "";
   const help = lacking === undefined ? run([plain, "--help"]).out : "";
 
-  /** Runs the file in a root of its own, read-only, that holds nothing but /proc, /sys and what `fill` adds. */
+  /** Runs the file in a root of its own, read-only, that holds nothing but /proc, /sys, a /tmp without exec and what `fill` adds. */
   function inRoot(name: string, file = pwru, fill: (root: string) => void = () => {}) {
     const root = join(folder, name);
-    for (const sub of ["proc", "sys"]) mkdirSync(join(root, sub), { recursive: true });
+    for (const sub of ["proc", "sys", "tmp"]) mkdirSync(join(root, sub), { recursive: true });
     writeFileSync(join(root, "pwru"), "");
     fill(root);
     const script = `
@@ -73,24 +80,24 @@ describe.skipIf(lacking !== undefined)(`A static file${lacking === undefined ? "
       mount --bind ${file} ${root}/pwru
       mount -o remount,ro,bind ${root}
       mount -t proc proc ${root}/proc
+      mount -t tmpfs -o noexec none ${root}/tmp
       mount --rbind /sys ${root}/sys
       exec chroot ${root} /pwru "$@"`;
     return ["unshare", "--mount", "--propagation=private", "sh", "-ec", script, "sh"];
   }
 
-  const musl = isRoot ? muslLibrary() : undefined;
   const places: readonly [name: string, can: boolean, argv: readonly string[]][] = [
     ["here", true, [pwru]],
     ["with 64 files", true, ["sh", "-c", `ulimit -n 64; exec ${pwru} "$@"`, "sh"]],
-    ["where there is nothing but /proc and /sys (needs root)", isRoot, inRoot("bare")],
+    ["where there is nothing but /proc, /sys and a /tmp without exec (needs root)", isRoot, inRoot("bare")],
     [
-      "where there is musl (needs root, the musl package)",
-      musl !== undefined,
+      `where there is musl${muslLacking === undefined ? "" : ` (${muslLacking})`}`,
+      muslLacking === undefined,
       inRoot("musl", pwru, (root) => {
         mkdirSync(join(root, "lib"));
         // Some distributions offer musl under glibc's name too; it must not be taken for it.
         for (const name of ["ld-musl-x86_64.so.1", "libc.so", "libc.so.6"]) {
-          copyFileSync(musl as string, join(root, "lib", name));
+          copyFileSync(muslLibrary(), join(root, "lib", name));
         }
       }),
     ],
@@ -116,7 +123,7 @@ describe.skipIf(lacking !== undefined)(`A static file${lacking === undefined ? "
         await using child = Bun.spawn([...argv, ...words], {
           stdout: "pipe",
           stderr: "pipe",
-          timeout: 10_000,
+          timeout: 50_000,
         });
         const [out, err] = await Promise.all([child.stdout.text(), child.stderr.text()]);
         expect([await child.exited, err]).toEqual([0, expect.stringContaining("Printed events")]);
@@ -125,7 +132,7 @@ describe.skipIf(lacking !== undefined)(`A static file${lacking === undefined ? "
         clearInterval(traffic);
         socket.close();
       }
-    }, 15_000);
+    });
   });
 
   test.skipIf(!isRoot)("The plain executable does not start in the bare root (needs root)", () => {
@@ -133,39 +140,24 @@ describe.skipIf(lacking !== undefined)(`A static file${lacking === undefined ? "
     expect(run(argv)).toMatchObject({ status: 127, out: "", err: expect.stringContaining("No such file") });
   });
 
-  const hijack = join(folder, "hijack");
-  mkdirSync(hijack);
-  writeFileSync(join(hijack, "evil.js"), 'console.log("hijacked");');
-  writeFileSync(join(hijack, "bunfig.toml"), `preload = ["${hijack}/evil.js"]\n`);
-  writeFileSync(join(hijack, ".bunfig.toml"), `preload = ["${hijack}/evil.js"]\n`);
-  writeFileSync(join(hijack, ".env"), `BUN_OPTIONS="--preload ${hijack}/evil.js"\n`);
-  writeFileSync(join(hijack, "libc.so.6"), "no library");
-  const hostile: readonly [name: string, env: Record<string, string>][] = [
-    ["LD_PRELOAD", { LD_PRELOAD: join(hijack, "libc.so.6") }],
-    ["LD_LIBRARY_PATH", { LD_LIBRARY_PATH: hijack }],
-    ["LD_AUDIT", { LD_AUDIT: join(hijack, "libc.so.6") }],
-    ["LD_DEBUG", { LD_DEBUG: "all" }],
-    ["GLIBC_TUNABLES", { GLIBC_TUNABLES: "glibc.malloc.check=3:glibc.rtld.nns=0" }],
-    ["BUN_OPTIONS", { BUN_OPTIONS: `--preload ${hijack}/evil.js` }],
-    ["BUN_OPTIONS --eval", { BUN_OPTIONS: '--eval console.log("hijacked")' }],
-    ["BUN_BE_BUN", { BUN_BE_BUN: "1" }],
-    ["BUN_INSPECT", { BUN_INSPECT: "ws://127.0.0.1:0/" }],
-    ["BUN_INSPECT_PRELOAD", { BUN_INSPECT_PRELOAD: join(hijack, "evil.js") }],
-    ["NODE_OPTIONS", { NODE_OPTIONS: `--require ${hijack}/evil.js` }],
-    ["HOME", { HOME: hijack, XDG_CONFIG_HOME: hijack }],
-  ];
+  const hijack = trap(join(folder, "hijack"));
 
-  test.each(hostile)("%s does not make another program of it", (_, env) => {
-    expect(run([pwru, "--version"], env, hijack)).toEqual({ status: 0, out: versionLine, err: "" });
-    const script = run([pwru, join(hijack, "evil.js")], env, hijack);
-    expect(script).toMatchObject({ status: 1, out: "", err: expect.stringContaining("filter expression") });
+  test.each(hijack.settings)("%s does not make another program of it", (_, env) => {
+    expect(run([pwru, "--version"], env, hijack.folder)).toEqual({ status: 0, out: versionLine, err: "" });
+    expect(run([pwru, hijack.script], env, hijack.folder)).toMatchObject(notAScript);
+  });
+
+  test.each(otherNames)("...nor does being called %s", (name) => {
+    const called = ["bash", "-c", 'exec -a "$0" "$@"', name, pwru];
+    expect(run([...called, "--version"])).toEqual({ status: 0, out: versionLine, err: "" });
+    expect(run([...called, hijack.script], {}, hijack.folder)).toMatchObject(notAScript);
   });
 
   test("...as they do with the plain one", () => {
-    expect(run([plain, "--version"], { BUN_OPTIONS: `--preload ${hijack}/evil.js` }).out).toContain(
+    expect(run([plain, "--version"], { BUN_OPTIONS: `--preload ${hijack.script}` }).out).toContain(
       "hijacked",
     );
-    expect(run([plain, join(hijack, "evil.js")], { BUN_BE_BUN: "1" }).out).toBe("hijacked\n");
+    expect(run([plain, hijack.script], { BUN_BE_BUN: "1" }).out).toBe("hijacked\n");
   });
 
   test.skipIf(!isRoot)("It starts as a set-user-ID file (needs root)", () => {
@@ -217,25 +209,3 @@ describe.skipIf(lacking !== undefined)(`A static file${lacking === undefined ? "
     expect(slow - fast).toBeLessThan(20);
   });
 });
-
-/** musl's library: installed, or from Debian's package of it, which is kept with the other downloads. */
-function muslLibrary(): string | undefined {
-  const kept = join(cacheFolder, "musl");
-  const find = (
-    root: string,
-  ) => [...new Bun.Glob("lib/*-linux-musl/libc.so").scanSync({ cwd: root, absolute: true })];
-  try {
-    const [found] = [...find("/"), ...find("/usr")];
-    if (found !== undefined) return found;
-    mkdirSync(kept, { recursive: true });
-    if (find(kept).length === 0) {
-      command(["apt-get", "-qq", "download", "musl"], { cwd: kept });
-      for (const deb of new Bun.Glob("*.deb").scanSync({ cwd: kept, absolute: true })) {
-        command(["dpkg-deb", "-x", deb, kept]);
-      }
-    }
-    return find(kept)[0];
-  } catch {
-    return undefined;
-  }
-}
