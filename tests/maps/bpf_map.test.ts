@@ -91,6 +91,8 @@ test("EPERM that stays says who may", () => {
     expect.unreachable();
   } catch (error) {
     expect(String(error)).toBe('KernelError: Cannot create map "stats": bpf(BPF_MAP_CREATE): EPERM');
-    expect((error as { hint?: string }).hint).toBe("root is needed, or the capability CAP_BPF");
+    expect((error as { hint?: string }).hint).toBe(
+      "root is needed, or the capability CAP_BPF; before Linux 5.11 also CAP_SYS_RESOURCE or ulimit -l unlimited",
+    );
   }
 });
