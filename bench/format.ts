@@ -73,6 +73,7 @@ const names: Names = {
   probe: (address) => functions[Number(address >> 12n & 0xfffn) % functions.length],
   symbol: (address) => ({ name: `symbol_${address & 0xfffffn}`, offset: 16 }),
   dropReasons: new Map(),
+  reasonArgument: () => undefined,
 };
 const interfaces: InterfaceNames = { nameOf: (_, ifindex) => `eth${ifindex}`, generation: 0 };
 

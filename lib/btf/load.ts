@@ -115,3 +115,13 @@ export function loadModuleBtf(module: string, base: Btf, directory: string = BTF
   }
   return parseBtf(data, { base, name });
 }
+
+/** The same while a trace runs, where a module may come and go: undefined when there is nothing to be read. */
+export function tryModuleBtf(module: string, base: Btf, directory: string = BTF_DIRECTORY): Btf | undefined {
+  try {
+    return loadModuleBtf(module, base, directory);
+  } catch (error) {
+    if (error instanceof UsageError || error instanceof BtfError) return undefined;
+    throw error;
+  }
+}

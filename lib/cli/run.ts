@@ -7,6 +7,7 @@ import { writeFileSync, writeSync } from "node:fs";
 import { loadKernelBtf } from "../btf/load.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError } from "../errors.ts";
+import { keepFresh } from "../output/freshness.ts";
 import { InterfaceTable, type NetnsFailure } from "../output/interfaces.ts";
 import type { Ledger } from "../output/ledger.ts";
 import { NetnsNameTable } from "../output/netns_names.ts";
@@ -97,6 +98,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   if (options.outputMeta || summing) warnOfNamespaces(interfaces.scan(), log);
   const netnsNames = new NetnsNameTable();
   if (options.outputNetnsNames && netnsNames.scan() === 0) log.warn("No network namespace has a name");
+  using _fresh = keepFresh([interfaces, netnsNames]);
   const namesOf = names(session, log, wanted.contents?.caller || wanted.contents?.stack);
   await using output = openOutput(options, {
     warn: (message, { message: error }) => log.warn(message, { error }),
@@ -224,6 +226,7 @@ function warnOfFailures({ failures }: ProbeBackend, all: boolean, log: Log): voi
 
 /** Names of functions, code places and drop reasons. kallsyms is read now, or when a place is printed. */
 function names(session: Session, log: Log, now = false): Names {
+  const dropReasons = session.dropReasons();
   let symbols: SymbolTable | undefined | "hidden" = now ? readSymbols(log) : undefined;
   return {
     probe: (address) => session.backend.nameOf(address),
@@ -237,7 +240,8 @@ function names(session: Session, log: Log, now = false): Names {
       return { name: symbolText(found.symbol), offset: found.offset };
     },
     verdicts: (address) => session.backend.verdicts?.(address),
-    dropReasons: session.dropReasons(),
+    dropReasons,
+    reasonArgument: (func) => dropReasons.argumentOf(func),
   };
 }
 

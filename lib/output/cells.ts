@@ -64,15 +64,31 @@ interface DropArguments {
   readonly reason: number;
   readonly place: number;
 }
-export const FUNCTION_DROPS: Readonly<Record<string, DropArguments>> = {
-  kfree_skb_reason: { reason: offsetOf.argument2, place: -1 },
-  kfree_skb_list_reason: { reason: offsetOf.argument2, place: -1 },
-  sk_skb_reason_drop: { reason: offsetOf.argument3, place: -1 },
-};
-export const TRACEPOINT_DROPS: Readonly<Record<string, DropArguments>> = {
+
+/** What the kernel passes to these, whatever the order of its own arguments. */
+const TRACEPOINT_DROPS: Readonly<Record<string, DropArguments>> = {
   kfree_skb: { reason: offsetOf.argument3, place: offsetOf.argument2 },
   consume_skb: { reason: -1, place: offsetOf.argument2 },
 };
+
+/** Of a function's arguments a record has the second and the third. */
+const REASON_OFFSETS: readonly (number | undefined)[] = [
+  undefined,
+  undefined,
+  offsetOf.argument2,
+  offsetOf.argument3,
+];
+
+/** What a tracepoint or function says about a drop; undefined: nothing. */
+export function dropArguments(names: Names, name: string, isTracepoint: boolean): DropArguments | undefined {
+  if (!isTracepoint) {
+    const reason = REASON_OFFSETS[names.reasonArgument(name) ?? 0];
+    return reason === undefined ? undefined : { reason, place: -1 };
+  }
+  const drop = Object.hasOwn(TRACEPOINT_DROPS, name) ? TRACEPOINT_DROPS[name] : undefined;
+  // A kernel without drop reasons has no such argument.
+  return drop === undefined || names.dropReasons.size > 0 ? drop : { ...drop, reason: -1 };
+}
 
 const PROGRAM_EXIT: DropArguments = { reason: offsetOf.argument2, place: -1 };
 
@@ -147,22 +163,15 @@ export class EventCells {
     if (known !== undefined && known.high === high) return known;
     const address = view.getBigUint64(offset + ADDRESS, true);
     const name = this.#names.probe(address) ?? `0x${address.toString(16)}`;
-    const drops = this.#tracepoints ? TRACEPOINT_DROPS : FUNCTION_DROPS;
     const verdicts = this.#names.verdicts?.(address);
-    const drop = verdicts !== undefined ? PROGRAM_EXIT : Object.hasOwn(drops, name) ? drops[name] : undefined;
+    const drop = verdicts !== undefined ? PROGRAM_EXIT : dropArguments(this.#names, name, this.#tracepoints);
     const text = this.#format.func(name, undefined);
     return keep(this.#probes, low, { high, name, text, drop, verdicts, reasons: new Map() });
   }
 
   /** The function of a probe, with the drop reason if it drops packets. */
   func(probe: Probe, view: DataView, offset: number): Cell {
-    // A tracepoint of a kernel without drop reasons has no such argument.
-    if (
-      probe.drop === undefined || probe.drop.reason < 0 ||
-      (this.#tracepoints && this.#names.dropReasons.size === 0 && probe.verdicts === undefined)
-    ) {
-      return probe.text;
-    }
+    if (probe.drop === undefined || probe.drop.reason < 0) return probe.text;
     // The parameter is a 32-bit enum; what the upper half of its register holds is anybody's guess.
     const code = view.getUint32(offset + probe.drop.reason, true);
     const known = probe.reasons.get(code);

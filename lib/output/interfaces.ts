@@ -3,7 +3,11 @@
  *
  * All are read at the start. A packet on an interface that is not known then, such as that of a container which
  * has just been started, makes us look again: first into its namespace, or for it; each time it is in vain,
- * the wait before the next look doubles.
+ * the wait before the next look doubles. A name that is known may be another one by now, as that of an interface
+ * that a container is given and that is then called eth0: what has expired is read again when a packet asks.
+ *
+ * Sockets that the kernel tells of changes would know at once, but each keeps its namespace alive, long after the
+ * container is gone.
  */
 import { linksOf, reachableNetns } from "../sys/netns.ts";
 import type { NetworkLink } from "../sys/rtnetlink.ts";
@@ -36,6 +40,8 @@ export interface NetnsFailure {
 const KEPT_LIMIT = 16_384;
 
 interface KnownNetns {
+  /** how often names had expired then */
+  readonly epoch: number;
   readonly paths: readonly string[];
   /** as read last */
   readonly links: readonly NetworkLink[];
@@ -48,11 +54,15 @@ export class InterfaceTable implements InterfaceNames {
   generation = 0;
   readonly #system: InterfaceSystem;
   readonly #known = new Map<number, KnownNetns>();
+  /** for names that are missing, and for those that have expired: the latter must not hold up the former */
   readonly #patience: Patience;
+  readonly #agePatience: Patience;
+  #epoch = 0;
 
   constructor(system: Partial<InterfaceSystem> = {}) {
     this.#system = { ...realSystem, ...system };
     this.#patience = new Patience(this.#system.now);
+    this.#agePatience = new Patience(this.#system.now);
   }
 
   /**
@@ -73,13 +83,20 @@ export class InterfaceTable implements InterfaceNames {
     return failures;
   }
 
+  /** All names may have changed: each is read again when it is asked for. */
+  expire(): void {
+    this.#epoch++;
+    this.generation++;
+  }
+
   nameOf(netns: number, ifindex: number): string | undefined {
-    const name = this.#known.get(netns)?.names.get(ifindex);
-    if (name !== undefined || netns === 0 || ifindex === 0) return name;
-    return this.#patience.look(netns, () => {
+    const known = this.#known.get(netns), name = known?.names.get(ifindex);
+    if (netns === 0 || ifindex === 0 || (name !== undefined && known?.epoch === this.#epoch)) return name;
+    const patience = name === undefined ? this.#patience : this.#agePatience;
+    return patience.look(netns, () => {
       this.#look(netns);
       return this.#known.get(netns)?.names.get(ifindex);
-    });
+    }) ?? name;
   }
 
   /** The index of the interface with this name or alternative name, now. */
@@ -113,7 +130,7 @@ export class InterfaceTable implements InterfaceNames {
       if (now !== undefined && now !== name) this.generation++;
       else if (now === undefined && names.size < KEPT_LIMIT) names.set(ifindex, name);
     }
-    this.#known.set(inode, { paths, links, names });
+    this.#known.set(inode, { epoch: this.#epoch, paths, links, names });
     return true;
   }
 }

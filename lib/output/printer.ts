@@ -45,7 +45,9 @@ export interface Names {
   /** what argument2 means where a BPF program was left; undefined: `address` is no such place */
   verdicts?(address: bigint): ReadonlyMap<number, string> | undefined;
   /** enum skb_drop_reason and its like in modules; empty on kernels without drop reasons */
-  readonly dropReasons: ReadonlyMap<number, string>;
+  readonly dropReasons: Pick<ReadonlyMap<number, string>, "get" | "size">;
+  /** which argument of this function is a drop reason, counted from 1 */
+  reasonArgument(func: string): number | undefined;
 }
 
 /** A place in a function. */

@@ -10,7 +10,7 @@ import { type PacketFilter, recordOf, type TraceOptions } from "../../bpf-progra
 import type { TracepointHook } from "../../bpf-programs/trace.ts";
 import { keepsSet } from "../../bpf-programs/tracking.ts";
 import type { TunnelFilter } from "../../bpf-programs/tunnel.ts";
-import { loadKernelBtf, loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
+import { loadKernelBtf, loadModuleBtf, modulesWithBtf, tryModuleBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError, UsageError } from "../errors.ts";
@@ -32,6 +32,7 @@ import { BackendWithEnds } from "./backends/with_ends.ts";
 import { BackendWithPrograms } from "./backends/with_programs.ts";
 import { choose, type Chosen } from "./choose.ts";
 import { compileContents, type RecordContents, type WantedContents } from "./contents.ts";
+import { DropReasons } from "./drop_reasons.ts";
 import { findExtras, noExtras } from "./extras.ts";
 import { GappedRing } from "./gapped_ring.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
@@ -164,9 +165,13 @@ export class Session implements Disposable {
       this.#asides.has(view.getUint32(offset + address.offset, true));
   }
 
-  /** Numbers and names of enum skb_drop_reason on this kernel; empty before Linux 5.17. */
-  dropReasons(): ReadonlyMap<number, string> {
-    return this.types.enumNames("skb_drop_reason");
+  /** Names of drop reasons on this kernel. */
+  dropReasons(): DropReasons {
+    const { types } = this;
+    return new DropReasons(types, {
+      names: () => modulesWithBtf(),
+      load: (module) => tryModuleBtf(module, types.btf),
+    });
   }
 
   counted(): Counted {

@@ -42,7 +42,8 @@ const functions: Readonly<Record<Exclude<Role, "station" | "dropped" | "consumed
     "tcp_rcv_established tcp_data_queue tcp_queue_rcv tcp_add_backlog tcp_rcv_state_process",
   read: "skb_consume_udp skb_copy_datagram_iter __skb_datagram_iter skb_copy_and_csum_datagram_msg " +
     "skb_free_datagram __skb_free_datagram_locked skb_splice_bits",
-  drop: "kfree_skb kfree_skb_reason sk_skb_reason_drop __sk_skb_reason_drop kfree_skb_list_reason",
+  drop: "kfree_skb kfree_skb_reason sk_skb_reason_drop __sk_skb_reason_drop kfree_skb_list_reason tcp_drop " +
+    "tcp_drop_reason",
   consume: "consume_skb __consume_stateless_skb napi_consume_skb",
   freed: "__kfree_skb kfree_skbmem napi_skb_cache_put napi_skb_free_stolen_head skb_attempt_defer_free " +
     "kfree_skb_partial",

@@ -1,5 +1,5 @@
 /** From the address in a record to what it tells about the packet. */
-import { FUNCTION_DROPS, keep, offsetOf, TRACEPOINT_DROPS } from "../output/cells.ts";
+import { dropArguments, keep, offsetOf } from "../output/cells.ts";
 import type { Names } from "../output/printer.ts";
 import { functionRole, type Role, tracepointRole } from "./roles.ts";
 
@@ -39,8 +39,7 @@ export class Stations {
   #find(address: bigint): Station {
     const name = this.#names.probe(address) ?? `0x${address.toString(16)}`;
     const isTracepoint = address < 2n ** 32n;
-    const drops = isTracepoint ? TRACEPOINT_DROPS : FUNCTION_DROPS;
-    const drop = Object.hasOwn(drops, name) ? drops[name] : undefined;
+    const drop = dropArguments(this.#names, name, isTracepoint);
     return {
       name,
       role: isTracepoint
@@ -48,8 +47,7 @@ export class Stations {
         : this.#packetless.has(name.replace(/ ?\[.*/, ""))
         ? "beneath"
         : functionRole(name),
-      // A tracepoint of a kernel without drop reasons has no such argument.
-      reason: drop === undefined || this.#names.dropReasons.size === 0 ? -1 : drop.reason,
+      reason: drop?.reason ?? -1,
       place: drop?.place ?? -1,
     };
   }

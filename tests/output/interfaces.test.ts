@@ -121,3 +121,34 @@ test("a namespace that cannot be read does not hide the others", () => {
   expect(table.nameOf(20, 1)).toBe("lo");
   expect(table.nameOf(10, 1)).toBeUndefined();
 });
+
+test("a name that has expired is read again, once, when it is asked for", () => {
+  const earth = world({ 10: { 1: "lo", 2: "veth7" }, 20: { 1: "lo" } });
+  const table = new InterfaceTable(earth.system);
+  table.scan();
+  earth.namespaces[10] = { 1: "lo", 2: "eth0" };
+  expect(table.nameOf(10, 2)).toBe("veth7");
+  const generation = table.generation;
+  table.expire();
+  expect(table.generation).toBeGreaterThan(generation);
+  earth.asked.length = 0;
+  expect([table.nameOf(10, 2), table.nameOf(10, 1), table.nameOf(10, 2)]).toEqual(["eth0", "lo", "eth0"]);
+  expect(earth.asked).toEqual(["links 10"]);
+});
+
+test("a name that cannot be read again stays, and reading takes a twentieth of the time at most", () => {
+  const earth = world({ 10: { 1: "lo", 2: "eth0" } });
+  const table = new InterfaceTable(earth.system);
+  table.scan();
+  delete earth.namespaces[10];
+  earth.costMs = 40;
+  let looks = 0;
+  for (; earth.nowMs < 10_000; earth.nowMs += 10) {
+    if (earth.nowMs % 100 < 10) table.expire();
+    earth.asked.length = 0;
+    expect(table.nameOf(10, 2)).toBe("eth0");
+    if (earth.asked.includes("all")) looks++;
+  }
+  expect(looks).toBeGreaterThan(5);
+  expect(looks * 40).toBeLessThanOrEqual(10_000 / 20 + 40);
+});

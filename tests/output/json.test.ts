@@ -3,7 +3,7 @@ import { MISSING, packetEvent, recordLayout, STACK_FRAMES } from "../../bpf-prog
 import { JsonPrinter } from "../../lib/output/json.ts";
 import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
-import { record, type RecordValues, someValue } from "./records.ts";
+import { reasonArgument, record, type RecordValues, someValue } from "./records.ts";
 import { validEvent, validLine } from "./schema.ts";
 
 const DROP = { address: 0xffffffff81000010n } as const;
@@ -19,6 +19,7 @@ const names: Names = {
       ? { name: "tcp_v4_rcv", offset: Number(address - 0xffffffff81234567n) + 0x1a }
       : undefined,
   dropReasons: new Map([[0, "SKB_NOT_DROPPED_YET"], [8, "SKB_DROP_REASON_NETFILTER_DROP"]]),
+  reasonArgument,
 };
 const interfaces: InterfaceNames = {
   nameOf: (_, ifindex) => ifindex === 2 ? "eth0" : undefined,

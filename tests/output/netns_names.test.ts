@@ -66,3 +66,16 @@ test("an inode number that changes hands changes its name, and says so", () => {
   expect([table.nameOf(20), table.generation]).toEqual(["purple", 2]);
   expect(table.nameOf(10)).toBeUndefined();
 });
+
+test("names that have expired are read again, once, when one is asked for", () => {
+  const earth = world({ 10: "blue", 20: "red" });
+  const table = new NetnsNameTable(earth.system);
+  table.scan();
+  earth.names = { 10: "green" };
+  expect(table.nameOf(10)).toBe("blue");
+  const generation = table.generation;
+  table.expire();
+  expect(table.generation).toBeGreaterThan(generation);
+  expect([table.nameOf(10), table.nameOf(20), table.nameOf(10)]).toEqual(["green", undefined, "green"]);
+  expect(earth.scans).toBe(2 + 1); // 20 has no name, which is a reason of its own to look
+});

@@ -17,6 +17,10 @@ export function fromHex(hex: string): Uint8Array {
 export const TCP_IPV4 =
   "45 00 003c 0000 4000 40 06 0000 0a00020f 01000001 9f0e 1f90 00000000 00000000 50 02 ffff";
 
+/** As in Linux 6.12 and those before, in one. */
+export const reasonArgument = (func: string): number | undefined =>
+  new Map([["kfree_skb_reason", 2], ["kfree_skb_list_reason", 2], ["sk_skb_reason_drop", 3]]).get(func);
+
 export interface RecordValues extends Partial<Omit<PacketEvent, "comm" | "headers">> {
   comm?: string;
   headers?: string;

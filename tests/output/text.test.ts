@@ -3,7 +3,7 @@ import { MISSING, recordLayout } from "../../bpf-programs/events.ts";
 import type { InterfaceNames, Names, NetnsNames, PrintOptions } from "../../lib/output/printer.ts";
 import { TextPrinter } from "../../lib/output/text.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
-import { record, type RecordValues, someValue } from "./records.ts";
+import { reasonArgument, record, type RecordValues, someValue } from "./records.ts";
 
 const names: Names = {
   probe: (address) =>
@@ -25,6 +25,7 @@ const names: Names = {
     [8, "SKB_DROP_REASON_NETFILTER_DROP"],
     [0x30001, "OVS_DROP_LAST_ACTION"],
   ]),
+  reasonArgument,
 };
 const interfaces: InterfaceNames = {
   nameOf: (netns, ifindex) => netns === 4026531840 && ifindex === 2 ? "eth0" : undefined,

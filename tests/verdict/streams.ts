@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { InterfaceNames, Names } from "../../lib/output/printer.ts";
 import { type OutcomeOptions, type OutcomeRow, Outcomes } from "../../lib/verdict/outcomes.ts";
-import { record, type RecordValues } from "../output/records.ts";
+import { reasonArgument, record, type RecordValues } from "../output/records.ts";
 
 /** A record whose function is told by its name. */
 export interface Step extends RecordValues {
@@ -74,6 +74,7 @@ export class Stream {
         return offset === undefined ? undefined : { name, offset: Number(offset) };
       },
       dropReasons: withReasons ? REASONS : new Map(),
+      reasonArgument: withReasons ? reasonArgument : () => undefined,
     };
     this.outcomes = new Outcomes(names, DEVICES, options);
   }
