@@ -18,8 +18,10 @@ import {
   jset32,
   jsgt,
   ldMap,
+  ldMapValue,
   ldx,
   lea,
+  lsh,
   mov,
   mov32,
   r0,
@@ -37,7 +39,7 @@ import {
 } from "../asm/insn.ts";
 import { type Field, u32, u64 } from "../asm/layout.ts";
 import { collectAdditions } from "./additions.ts";
-import { HEADER_BYTES, packetEvent, traceCounters } from "./events.ts";
+import { HEADER_BYTES, LOOK_SLOTS, LOOK_STRIDE, packetEvent, traceCounters } from "./events.ts";
 import { type LoadSkb, packetNamespace, recordOf, type SkbView, slot, type TraceOptions } from "./frame.ts";
 
 /** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
@@ -50,6 +52,20 @@ function counters({ maps }: TraceOptions, gone: Label): Code {
     lea(r2, at(fp, slot.key, u32)),
     call("bpf_map_lookup_elem"),
     jeq(r0, 0, gone),
+  ];
+}
+
+/** Loses r0-r5. A look that an interrupt's own look falls into may not be counted. */
+export function countLook({ maps }: TraceOptions): Code {
+  return [
+    call("bpf_get_smp_processor_id"),
+    and(r0, LOOK_SLOTS - 1),
+    lsh(r0, Math.log2(LOOK_STRIDE)),
+    ldMapValue(r1, maps.looks),
+    add(r1, r0),
+    ldx(r2, at(r1, u64)),
+    add(r2, 1),
+    stx(at(r1, u64), r2),
   ];
 }
 

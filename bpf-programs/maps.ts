@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
 /** The maps that the tracing programs share. Types are those of enum bpf_map_type. */
 import type { MapSpec } from "../asm/code.ts";
-import { traceCounters } from "./events.ts";
+import { LOOK_SLOTS, LOOK_STRIDE, traceCounters } from "./events.ts";
 import { SCRATCH_BYTES } from "./fragments.ts";
 import { STACK_LINK_BYTES, STAMP_BYTES, trackingState } from "./tracking.ts";
 
@@ -18,6 +18,8 @@ export interface TraceMaps {
   readonly events: MapSpec;
   /** one traceCounters per CPU */
   readonly counters: MapSpec;
+  /** LOOK_SLOTS counters, as far apart as cache lines */
+  readonly looks: MapSpec;
   /** instruction pointer of a probe -> which argument is the packet, for kprobes that share a program */
   readonly positions: MapSpec;
   /** room for the copy of a packet, per CPU */
@@ -42,6 +44,13 @@ export function traceMaps(ringBytes: number, trackedPackets: number = 1): TraceM
       type: BPF_MAP_TYPE_PERCPU_ARRAY,
       keySize: 4,
       valueSize: traceCounters.size,
+      maxEntries: 1,
+    },
+    looks: {
+      name: "looks",
+      type: BPF_MAP_TYPE_ARRAY,
+      keySize: 4,
+      valueSize: LOOK_SLOTS * LOOK_STRIDE,
       maxEntries: 1,
     },
     positions: { name: "positions", type: BPF_MAP_TYPE_HASH, keySize: 8, valueSize: 8, maxEntries: 8192 },

@@ -38,7 +38,7 @@ import {
   stx,
 } from "../asm/insn.ts";
 import { type Field, u64 } from "../asm/layout.ts";
-import { collect, countUnreadable, type HookStores } from "./collect.ts";
+import { collect, countLook, countUnreadable, type HookStores } from "./collect.ts";
 import { packetEvent } from "./events.ts";
 import { skbView, slot, type TraceOptions } from "./frame.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
@@ -345,6 +345,7 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ...st
     prologue,
     jeq(r6, 0, miss),
     stx(at(fp, slot.skb, u64), r6),
+    countLook(options),
     stacks !== undefined && fate === "ends" ? unlinkEnded(maps, stacks) : [],
     followed(options, fate, [skb.open, ja(matched)]),
     stacks === undefined ? [] : beneathPacket(maps, stacks, [skb.open, ja(shown)]),

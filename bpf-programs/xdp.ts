@@ -42,7 +42,7 @@ import {
 } from "../asm/insn.ts";
 import { type Field, u16, u64 } from "../asm/layout.ts";
 import { collectStack, collectValues } from "./additions.ts";
-import { collectParts, countUnreadable, type RecordParts } from "./collect.ts";
+import { collectParts, countLook, countUnreadable, type RecordParts } from "./collect.ts";
 import { HEADER_BYTES, MISSING, packetEvent } from "./events.ts";
 import type { ExpressionFrame, FilterExpression } from "./expression.ts";
 import { namespaceOf, recordOf, slot, type TraceOptions } from "./frame.ts";
@@ -73,6 +73,7 @@ export function xdpProgram(
       programArgument(r6),
       jeq(r6, 0, miss),
       stx(at(fp, XDP, u64), r6),
+      countLook(options),
       view.open,
       unanswerable(options) ? ja(miss) : [
         matchesFrame(options, load, miss, unreadable),

@@ -141,7 +141,8 @@ function indented(label: string, text: string): string[] {
  * ```
  */
 export function ledgerText(ledger: Ledger): string {
-  const { probes, attached, found, refused, matched, shown, beyondLimit, lost, unreadable, missed } = ledger;
+  const { probes, attached, found, refused, looked, matched, shown, beyondLimit, lost, unreadable, missed } =
+    ledger;
   const { summedUp = 0, summaryOnly, forgotten, untracked } = ledger;
   const untried = found - attached - refused;
   const lines: [label: string, number: number | bigint, thing: string, explanation: string][] = [
@@ -168,11 +169,17 @@ export function ledgerText(ledger: Ledger): string {
     `Attached to ${attached} of ${count(found, probes)}, ${
       summaryOnly ? `summed up ${count(summedUp, "event")}` : `showed ${count(shown, "event")}`
     }, lost ${lost === 0n ? "none" : `${lost} in a full ring buffer`}`,
-    ...(matched === 0n ? [fact("matched", "nothing: no packet passed the filter at any of them")] : []),
+    ...(matched === 0n ? [fact("matched", unmatched(looked))] : []),
     ...lines.filter(([, number]) => number !== 0 && number !== 0n)
       .map(([label, number, thing, explanation]) => fact(label, `${count(number, thing)}${explanation}`)),
     "",
   ].join("\n");
+}
+
+/** Whether there were packets tells whether to look for the mistake in the filter. */
+function unmatched(looked: bigint): string {
+  if (looked === 0n) return "nothing: no packet came by";
+  return `nothing: looked at packets ${count(looked, "time")}, and none passed the filter`;
 }
 
 function count(number: number | bigint, thing: string): string {

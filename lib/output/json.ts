@@ -93,9 +93,8 @@ export class JsonPrinter implements EventPrinter {
   }
 
   end(ledger: Ledger): void {
-    const { probes, found, attached, refused, matched, shown, beyondLimit, lost, unreadable, missed } =
-      ledger;
-    const { summedUp, forgotten, untracked } = ledger;
+    const { probes, found, attached, refused, looked, matched, shown, beyondLimit, lost } = ledger;
+    const { unreadable, missed, summedUp, forgotten, untracked } = ledger;
     putLine(
       this.#sink,
       jsonObject("end", {
@@ -103,6 +102,7 @@ export class JsonPrinter implements EventPrinter {
         found,
         attached,
         refused,
+        looked: Number(looked),
         matched: Number(matched),
         shown,
         beyond_limit: beyondLimit,

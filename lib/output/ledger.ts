@@ -7,6 +7,8 @@ export interface Ledger {
   readonly attached: number;
   /** the kernel allows no probe there; the others that are not attached were not tried any more */
   readonly refused: number;
+  /** packets that probes had before them, matching or not, once per function */
+  readonly looked: bigint;
   /** packets that passed every filter, once per function */
   readonly matched: bigint;
   /** events that were printed */

@@ -84,6 +84,8 @@ export interface SessionOptions {
 
 /** What the programs counted on all CPUs. */
 export interface Counted {
+  /** packets that programs had before them, once per function */
+  readonly looked: bigint;
   /** packets that matched, once per function: all of them were printed, lost, or are still in the ring */
   readonly matched: bigint;
   /** records for which the ring had no room */
@@ -176,6 +178,7 @@ export class Session implements Disposable {
 
   counted(): Counted {
     return {
+      looked: this.#looked(),
       matched: this.#counter("matched"),
       lost: this.#counter("lost"),
       unreadable: this.#counter("unreadable"),
@@ -187,6 +190,11 @@ export class Session implements Disposable {
   #counter(name: keyof typeof traceCounters.fields): bigint {
     const counters = readCounters(this.#maps.get(this.#trace.maps.counters));
     return counters[traceCounters.fields[name].offset / 8] ?? 0n;
+  }
+
+  #looked(): bigint {
+    const slots = readCounters(this.#maps.get(this.#trace.maps.looks));
+    return slots.reduce((sum, slot) => sum + slot, 0n);
   }
 
   #following(): Pick<Counted, "tracked" | "untracked"> {

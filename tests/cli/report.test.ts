@@ -144,6 +144,7 @@ const whole: Ledger = {
   found: 1503,
   attached: 1503,
   refused: 0,
+  looked: 5310n,
   matched: 120n,
   shown: 120,
   summedUp: undefined,
@@ -169,7 +170,7 @@ test.each<[changes: Partial<Ledger>, lines: string[], strict: number]>([
     { shown: 0, matched: 0n },
     [
       "Attached to 1503 of 1503 functions, showed 0 events, lost none",
-      "  matched   nothing: no packet passed the filter at any of them",
+      "  matched   nothing: looked at packets 5310 times, and none passed the filter",
     ],
     0,
   ],

@@ -99,11 +99,18 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("--summary (needs root, Linux 5.8)"
     expect(stderr).toContain("Attached to 1 of 1 tracepoint, showed 1 event, lost none\n");
   });
 
-  test("nothing came: an empty table, and why", async () => {
-    const { rows, stderr } = await summary(["udp and dst port 4089"], () => {});
-    expect(rows).toEqual([]);
-    expect(stderr).toContain(
-      "summed up 0 events, lost none\n  matched   nothing: no packet passed the filter",
+  test("nothing matched: an empty table, and whether there was anything to look at", async () => {
+    using pair = new VethPair("sumnone");
+    const send = () => void sh(`ip netns exec ${pair.a} bash -c 'echo hello > /dev/udp/10.77.0.2/4087'`);
+    const some = await summary(["--filter-func", "net_dev_queue|kfree_skb", "udp and dst port 4089"], send);
+    expect(some.rows).toEqual([]);
+    const looked = Number(
+      / summed up 0 .*\n  matched   nothing: looked at packets (\d+) times, and none passed the filter\n/
+        .exec(some.stderr)?.[1],
     );
+    expect(looked).toBeGreaterThanOrEqual(2);
+    expect(some.end).toMatchObject({ looked, matched: 0 });
+    const none = await summary(["--filter-func", "tcp_bad_csum", "--filter-mark", "1"], () => {});
+    expect(none.rows).toEqual([]);
   });
 });
