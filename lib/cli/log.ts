@@ -4,7 +4,7 @@
  *
  * Never through `process.stderr`: looking at it makes the shared open file non-blocking for everybody.
  */
-import { isatty, STDERR, writeAll } from "../sys/fd.ts";
+import { isatty, STDERR, type Unblocked, unblocked } from "../sys/fd.ts";
 
 export type Level = "DEBUG" | "INFO" | "WARN" | "ERROR";
 export type Attributes = Readonly<Record<string, string | number | bigint | boolean>>;
@@ -16,13 +16,27 @@ export interface LogSystem {
   now(): Date;
 }
 
+let stderr: Unblocked | undefined;
+
+/** Bytes that went. undefined: with nobody to read stderr, there is nobody to tell. */
+function tryWrite(bytes: Uint8Array, from: number): number | undefined {
+  stderr ??= unblocked(STDERR);
+  try {
+    if (!stderr.wait(PATIENCE_MS)) return undefined;
+    return stderr.write(bytes, from, bytes.length - from);
+  } catch (error) {
+    return ["EAGAIN", "EINTR"].includes((error as { code?: string }).code ?? "") ? 0 : undefined;
+  }
+}
+
 function realSystem(): LogSystem {
   return {
     write(text) {
-      try {
-        writeAll(STDERR, new TextEncoder().encode(text));
-      } catch {
-        // With nobody to read stderr, there is nobody to tell.
+      const bytes = new TextEncoder().encode(text);
+      for (let from = 0; from < bytes.length;) {
+        const count = tryWrite(bytes, from);
+        if (count === undefined) return;
+        from += count;
       }
     },
     isTerminal: isatty(STDERR),
@@ -30,6 +44,8 @@ function realSystem(): LogSystem {
   };
 }
 
+/** So long stderr may take none of what is said; the rest of it is dropped then. */
+const PATIENCE_MS = 200;
 /** Time between two paints of the progress line. */
 const PROGRESS_MS = 100;
 /** To the line's start, then clear to its end (ECMA-48: CR, EL). */

@@ -7,6 +7,8 @@ import type { Outcomes } from "../verdict/outcomes.ts";
 
 /** Records between two looks at signals and timers: 2 to 4 ms of work. */
 const BATCH_RECORDS = 8192;
+/** Records between two looks at whether the reader still reads: their text may have to wait in memory. */
+const SLICE_RECORDS = 256;
 /** The nap after an empty ring: the first ones short, for a trace that has just begun to speak. */
 const NAPS_MS = [1, 1, 2, 2, 5], LONGEST_NAP_MS = 10;
 
@@ -61,7 +63,7 @@ export class Reading {
     await Promise.race([this.#started.promise, aborted(signal)]);
     for (let idle = 0; !signal.aborted;) {
       const count = this.#drain();
-      if (count > 0) {
+      if (count > 0 || this.#writer.blocked) {
         idle = 0;
         await turn(); // signals and timers have their turn
       } else {
@@ -70,13 +72,25 @@ export class Reading {
     }
   }
 
-  /** What is left in the ring once no probe fires any more. */
-  finish(): void {
-    while (this.#drain() > 0);
+  /** What is left in the ring once no probe fires any more. @throws {OutputError} nobody reads it */
+  async finish(): Promise<void> {
+    do await this.#writer.flushAll(); while (this.#drain() > 0);
+    await this.#writer.flushAll();
   }
 
   #drain(): number {
-    const count = this.#session.drain(
+    let count = 0;
+    if (this.#writer.blocked) this.#writer.flush();
+    for (let some = 1; some > 0 && count < BATCH_RECORDS && !this.#writer.blocked; count += some) {
+      some = this.#slice();
+    }
+    if (!this.#writer.blocked) this.#writer.flush();
+    if (this.#writer.closed || this.#printer.printed >= this.#limit) this.#stop.abort();
+    return count;
+  }
+
+  #slice(): number {
+    return this.#session.drain(
       (view, offset) => {
         if (this.#printer.printed >= this.#limit) {
           this.beyondLimit++;
@@ -85,14 +99,11 @@ export class Reading {
         this.#outcomes?.see(view, offset);
         if (!this.#session.isAside(view, offset)) this.#printer.print(view, offset);
       },
-      BATCH_RECORDS,
+      SLICE_RECORDS,
       (lost) => {
         if (this.#printer.printed < this.#limit) this.#printer.gap(lost);
       },
     );
-    this.#writer.flush();
-    if (this.#writer.closed || this.#printer.printed >= this.#limit) this.#stop.abort();
-    return count;
   }
 }
 

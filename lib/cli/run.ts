@@ -144,7 +144,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
 
   log.info(`${reading.reason}, exiting program..`);
   backend.close();
-  reading.finish();
+  await reading.finish();
   const { tracked, ...counted } = session.counted();
   log.debug("Counted in the kernel", { ...counted });
   if (wanted.follow || wanted.ids) log.debug("Still followed", { packets: tracked });
@@ -167,7 +167,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
     await printOutcomes(output.writer, outcomes.finish(), form);
   }
   printer.end(ledger);
-  output.writer.flush();
+  await output.writer.flushAll();
   log.print(ledgerText(ledger));
   const giveUp = new AbortController();
   using _second = onSignals(() => giveUp.abort());

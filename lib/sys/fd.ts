@@ -1,4 +1,5 @@
 /** File descriptors: owning, waiting, writing, locking. Reading files is left to node:fs. */
+import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import { struct, u16, u32, u64 } from "../../asm/layout.ts";
 import { type Block, scope } from "./arena.ts";
 import { errno } from "./errno.ts";
@@ -79,6 +80,58 @@ export function writeAll(fd: number, bytes: Uint8Array): void {
   using memory = scope();
   const { address } = memory.copy(bytes);
   for (let done = 0; done < bytes.length;) done += write(fd, address + done, bytes.length - done);
+}
+
+/** A file that takes bytes or not, at once. */
+export interface Unblocked {
+  /**
+   * @returns bytes that went; 0: none for the moment
+   * @throws {Error} as node:fs, with `code`; EAGAIN means none for the moment, too
+   */
+  write(bytes: Uint8Array, offset: number, length: number): number;
+  /** Returns false when it was not writable for so long. */
+  wait(timeoutMs: number): boolean;
+}
+
+/** What a socket takes without blocking that says that it is writable. */
+const UNBLOCKED_BYTES = 4096;
+
+/**
+ * The file behind `fd`, written to without blocking: what is no plain file is opened once more, as a file of our own,
+ * since others who share the first one shall not notice. That stays open until the process ends.
+ */
+export function unblocked(fd: number): Unblocked {
+  const own = reopened(fd) ?? fd, wary = own === fd && !isPlain(fd);
+  return {
+    write(bytes, offset, length) {
+      if (!wary) return writeSync(own, bytes, offset, length);
+      if (poll(fd, POLLOUT, 0) === 0) return 0;
+      return writeSync(fd, bytes, offset, Math.min(length, UNBLOCKED_BYTES));
+    },
+    wait: (timeoutMs) => poll(own, POLLOUT, timeoutMs) !== 0,
+  };
+}
+
+const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
+
+/** Pipes and terminals; sockets have no such thing. */
+function reopened(fd: number): number | undefined {
+  try {
+    if (!fstatSync(fd).isFIFO() && !isatty(fd)) return undefined;
+    return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
+  } catch {
+    return undefined; // not ours to open, or the reader has gone: writing will tell
+  }
+}
+
+/** A file, or a device that always takes bytes. */
+function isPlain(fd: number): boolean {
+  try {
+    const stat = fstatSync(fd);
+    return !stat.isFIFO() && !stat.isSocket() && !isatty(fd);
+  } catch {
+    return true; // no such descriptor: writing will tell
+  }
 }
 
 const iovec = struct("iovec", { iov_base: u64, iov_len: u64 });

@@ -84,8 +84,8 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("names (needs root, Linux 5.8)", ()
         continue;
       }
       const [event, outcome] = stdout.trimEnd().split("\n").map(validLine);
-      expect(event?.["process"]).toMatch(/^\x1b\]0;\r\ufffd\ufffd\u202e#\n:[0-9]+$/u);
-      expect(event?.["iface"]).toMatch(/^\x1b\[2J\ufffd\u202ee:[0-9]+$/u);
+      expect((event?.["process"] as string).replace(/\d+$/, "")).toBe("\x1b]0;\r\ufffd\ufffd\u202e#\n:");
+      expect((event?.["iface"] as string).replace(/\d+$/, "")).toBe("\x1b[2J\ufffd\u202ee:");
       expect(outcome?.["iface"]).toBe(event?.["iface"] as string);
     }
   });

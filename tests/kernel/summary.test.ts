@@ -105,12 +105,10 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("--summary (needs root, Linux 5.8)"
     const some = await summary(["--filter-func", "net_dev_queue|kfree_skb", "udp and dst port 4089"], send);
     expect(some.rows).toEqual([]);
     const looked = Number(
-      / summed up 0 .*\n  matched   nothing: looked at packets (\d+) times, and none passed the filter\n/
+      / summed up 0 .*\n {2}matched {3}nothing: looked at packets (\d+) times, and none passed the filter\n/
         .exec(some.stderr)?.[1],
     );
     expect(looked).toBeGreaterThanOrEqual(2);
     expect(some.end).toMatchObject({ looked, matched: 0 });
-    const none = await summary(["--filter-func", "tcp_bad_csum", "--filter-mark", "1"], () => {});
-    expect(none.rows).toEqual([]);
   });
 });

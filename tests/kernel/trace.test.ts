@@ -1,16 +1,8 @@
 /** The tracer on this very kernel, by tracepoints: what they show, and that nothing gets lost unsaid. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import {
-  bpfObjGetInfoByFd,
-  bpfProgGetFdById,
-  bpfProgGetNextId,
-  bpfProgInfo,
-  infoName,
-} from "../../lib/sys/bpf.ts";
-import { OwnedFd } from "../../lib/sys/fd.ts";
 import type { TraceLine } from "../vm/lines.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
-import { sh, traceWhile, VethPair } from "./tracer.ts";
+import { ourPrograms, sh, traceWhile, VethPair } from "./tracer.ts";
 
 setDefaultTimeout(60_000); // a busy machine is no failure
 
@@ -18,17 +10,6 @@ setDefaultTimeout(60_000); // a busy machine is no failure
 function flood(address: string, port: number, count: number, bytes: number): string {
   return `const s = await Bun.udpSocket({}); const d = new Uint8Array(${bytes});
     for (let i = 0; i < ${count}; i++) { try { while (!s.send(d, ${port}, "${address}")) await Bun.sleep(0); } catch { /* nobody listens */ } } s.close();`;
-}
-
-function ourPrograms(): string[] {
-  const names: string[] = [];
-  for (let id = bpfProgGetNextId(0); id !== undefined; id = bpfProgGetNextId(id)) {
-    const fd = bpfProgGetFdById(id);
-    if (fd === undefined) continue;
-    using program = new OwnedFd(fd);
-    names.push(infoName(bpfObjGetInfoByFd(program.fd, bpfProgInfo).name));
-  }
-  return names.filter((name) => /^(tp_|kprobe_skb|multi_skb)/.test(name));
 }
 
 describe.skipIf(!isRoot || !isAtLeast(5, 8))("tracepoint backend (needs root, Linux 5.8)", () => {

@@ -2,6 +2,14 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import {
+  bpfObjGetInfoByFd,
+  bpfProgGetFdById,
+  bpfProgGetNextId,
+  bpfProgInfo,
+  infoName,
+} from "../../lib/sys/bpf.ts";
+import { OwnedFd } from "../../lib/sys/fd.ts";
 import { parseLines, type TraceLine } from "../vm/lines.ts";
 
 const root = join(import.meta.dir, "../..");
@@ -59,6 +67,18 @@ export function sh(command: string, { mayFail = false }: { mayFail?: boolean } =
   const { success, stdout, stderr } = Bun.spawnSync(["bash", "-ec", command]);
   if (!success && !mayFail) throw new Error(`${command}: ${stderr.toString()}`);
   return stdout.toString();
+}
+
+/** Names of the tracing programs that are loaded, by whichever tracer of ours. */
+export function ourPrograms(): string[] {
+  const names: string[] = [];
+  for (let id = bpfProgGetNextId(0); id !== undefined; id = bpfProgGetNextId(id)) {
+    const fd = bpfProgGetFdById(id);
+    if (fd === undefined) continue;
+    using program = new OwnedFd(fd);
+    names.push(infoName(bpfObjGetInfoByFd(program.fd, bpfProgInfo).name));
+  }
+  return names.filter((name) => /^(tp_|kprobe_skb|multi_skb)/.test(name));
 }
 
 /** Two namespaces, `a` (10.77.0.1) and `b` (10.77.0.2), joined by a veth pair named eth0 on both sides. */

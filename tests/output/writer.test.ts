@@ -159,3 +159,51 @@ test("a real pipe that somebody made non-blocking, and a slow reader", async () 
   const body = "process.stdout.isTTY; for (let i = 0; i < 50; i++) put();";
   expect(await piped(body, "(sleep 0.3; wc -c)")).toEqual({ out: "1000000", err: "" });
 });
+
+/** Takes `script` bytes per call, then nothing. */
+function stuck(script: number[]) {
+  const system = {
+    received: "",
+    waits: 0,
+    write(bytes: Uint8Array, offset: number, length: number): number {
+      const count = Math.min(script.shift() ?? 0, length);
+      system.received += new TextDecoder().decode(bytes.subarray(offset, offset + count));
+      return count;
+    },
+    waitWritable(): void {
+      system.waits++;
+    },
+  };
+  return system;
+}
+
+test("a reader that stands still: what is left waits, in memory that grows, and goes when it reads again", () => {
+  const script = [3], system = stuck(script), writer = new BatchWriter(system);
+  const lines = Array.from({ length: 100 }, (_, i) => `${i} ${"x".repeat(1000)}\n`);
+  for (const line of lines) put(writer, line);
+  expect([writer.flush(), writer.blocked]).toEqual(["blocked", true]);
+  const waits = system.waits;
+  for (const line of lines) put(writer, line); // without a wait for each
+  expect(system.waits).toBe(waits);
+  script.push(50_000, 1e9);
+  expect([writer.flush(), writer.blocked]).toEqual(["written", false]);
+  expect(system.received).toBe(lines.join("").repeat(2));
+});
+
+test("to the last byte, however slowly it is read, but not for ever", async () => {
+  const script: number[] = [1, 0, 0, 1, 0, 0, 0, 4], system = stuck(script), writer = new BatchWriter(system);
+  put(writer, "abcdef");
+  await writer.flushAll();
+  expect(system.received).toBe("abcdef");
+  put(writer, "ghi");
+  await expect(writer.flushAll()).rejects.toThrow("Cannot write the last events: nobody reads them");
+});
+
+test("a pipe stays as it was for others, and nothing blocks", async () => {
+  const body = `
+    put(); const first = put(), more = []; for (let i = 0; i < 8; i++) more.push(put());
+    const flags = require("fs").readFileSync("/proc/self/fdinfo/1", "utf8").match(/flags:.*/)[0];
+    require("fs").writeSync(2, [first, more.at(-1), parseInt(flags.slice(7).trim(), 8) & 0o4000].join(" "));
+    process.exit(0)`;
+  expect(await piped(body, "(sleep 1.5; cat > /dev/null)")).toEqual({ out: "", err: "written blocked 0" });
+});
