@@ -67,7 +67,7 @@ export async function tableText(examination: Examination, terminalColumns: numbe
 }
 
 /** One JSON object, in one line. */
-export function jsonText({ findings, backend, isDefault, costs }: Examination): string {
+export function jsonText({ findings, backend, isDefault, costs, features }: Examination): string {
   return `${
     JSON.stringify({
       kernel: release(),
@@ -84,6 +84,7 @@ export function jsonText({ findings, backend, isDefault, costs }: Examination): 
         found,
         remedy: remedy ?? null,
       })),
+      features,
     })
   }\n`;
 }

@@ -19,6 +19,8 @@ export interface Costs {
 
 /** Enough to tell what one more takes; every kernel with IPv4 has some dozens of them. */
 const SAMPLE = "ip_.*";
+/** So many are attached for real. */
+const FEW = 50;
 /** Holds the records of all datagrams that are timed. */
 const RING_BYTES = 1 << 20;
 
@@ -54,7 +56,7 @@ export async function measureCosts(
   const begin = performance.now();
   const all = await openSession({ ...options, backend }, kernel);
   const opening = performance.now() - begin, probes = all.backend.found;
-  const attaching = backend === "kprobe"
+  const attaching = backend === "kprobe" && probes > FEW
     ? await carriedOver(all, { ...options, backend, functionPattern: SAMPLE }, kernel, miss.milliseconds)
     : (await attached(all, () => {})).milliseconds;
   const perHit = (time: number) =>

@@ -6,7 +6,8 @@ import { readFileSync } from "node:fs";
 import { arch, release } from "node:os";
 import { loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
-import { probe } from "../features.ts";
+import { BtfTypes } from "../btf/types.ts";
+import { type FeatureName, features, probe } from "../features.ts";
 import { kprobePmuType } from "../link/kprobe_pmu.ts";
 import { mountHint, openTracefs, tracefsPresence } from "../link/tracefs.ts";
 import { InterfaceTable } from "../output/interfaces.ts";
@@ -36,6 +37,8 @@ export interface Examination {
   readonly isDefault: boolean;
   /** of a trace with these options, by the best backend */
   readonly costs: Costs | undefined;
+  /** what the kernel has of what makes a trace faster or richer; absent: it could not be asked */
+  readonly features: Readonly<Partial<Record<FeatureName, boolean>>>;
 }
 
 /**
@@ -70,8 +73,9 @@ export async function examine(
     list.finding,
     kprobeEvents(otherwise),
   ];
+  const known = answers(types.value);
   if (types.value === undefined) {
-    return { findings: around, backend: undefined, isDefault: false, costs: undefined };
+    return { findings: around, backend: undefined, isDefault: false, costs: undefined, features: known };
   }
   const reading = performance.now();
   const kernel: KernelSources = { btf: types.value, ftrace: list.list, symbols: symbols.value };
@@ -83,7 +87,17 @@ export async function examine(
     backend: best,
     isDefault: best !== undefined && best === trials.find(({ opens }) => opens)?.backend,
     costs: best === undefined ? undefined : await measureCosts(best, options, kernel, reading),
+    features: known,
   };
+}
+
+/** Each feature that the kernel says yes or no to. */
+function answers(btf: Btf | undefined): Examination["features"] {
+  const types = btf === undefined ? undefined : new BtfTypes(btf);
+  return Object.fromEntries(features.flatMap(({ name }) => {
+    const { supported } = probe(name, { types });
+    return supported === "unknown" ? [] : [[name, supported]];
+  }));
 }
 
 /** Does something once: what it found, or why it could not. */

@@ -9,7 +9,7 @@ export interface Finding {
   readonly state: State;
   /** the answer, one sentence without a final period */
   readonly found: string;
-  /** what would help, only where we know */
+  /** what would help, only where we know: a command as a shell takes it, remarks behind #, or a sentence */
   readonly remedy?: string;
 }
 

@@ -20,8 +20,8 @@ export interface Trial {
 
 /** Why probes may sit where they should and never be hit. */
 const silence: Readonly<Record<BackendName, string>> = {
-  "kprobe-multi": "sysctl kernel.ftrace_enabled=1",
-  kprobe: "echo 1 > /sys/kernel/debug/kprobes/enabled, and sysctl kernel.ftrace_enabled=1",
+  "kprobe-multi": "sysctl -w kernel.ftrace_enabled=1",
+  kprobe: "echo 1 > /sys/kernel/debug/kprobes/enabled; sysctl -w kernel.ftrace_enabled=1",
   tracepoint: "no remedy is known",
 };
 

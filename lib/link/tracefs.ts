@@ -65,7 +65,7 @@ export function tracefsPresence(
 
 /** What to do where tracefs is absent. */
 export const mountHint =
-  "mount -t tracefs tracefs /sys/kernel/tracing; in a container, give it that directory of the host";
+  "mount -t tracefs tracefs /sys/kernel/tracing # in a container: that directory of the host";
 
 /** The directory with `kprobe_events`. */
 export function findTracefs(

@@ -77,7 +77,7 @@ function refuseUnlessAbsent(path: string, cause: unknown): void {
   const { code } = cause as NodeJS.ErrnoException;
   if (code === "ENOENT" || code === "ENOTDIR" || code === "ENODEV") return;
   throw new UnsupportedError(`Cannot read ${path}: ${code ?? cause}`, {
-    hint: "run as root, with CAP_SYS_ADMIN and lockdown off",
+    hint: code === "EPERM" ? "boot with lockdown=integrity or without it" : "run it as root",
     cause,
   });
 }

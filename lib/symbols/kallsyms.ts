@@ -39,6 +39,6 @@ export function parseKallsyms(chunks: Iterable<Uint8Array>, path: string = KALLS
     table.size === 0 ? `Cannot find functions in ${path}` : `Cannot see addresses in ${path}: all are 0`,
     table.size === 0
       ? { hint: "it takes a kernel with CONFIG_KALLSYMS=y and /proc mounted" }
-      : { hint: "run as root with CAP_SYSLOG, and with sysctl kernel.kptr_restrict at 0 or 1" },
+      : { hint: "sysctl -w kernel.kptr_restrict=1 # and CAP_SYSLOG, which root has" },
   );
 }

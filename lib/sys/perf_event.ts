@@ -47,7 +47,7 @@ export interface PerfEventTarget {
 }
 
 /** Debian's kernels know a level of restriction that CAP_PERFMON does not lift (kernel.perf_event_paranoid=3). */
-const RESTRICTED = "CAP_SYS_ADMIN, or CAP_PERFMON and sysctl kernel.perf_event_paranoid=2";
+const RESTRICTED = "sysctl -w kernel.perf_event_paranoid=2 # or CAP_SYS_ADMIN";
 
 /** @returns fd. @throws {KernelError} */
 export function perfEventOpen(

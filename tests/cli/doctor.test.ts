@@ -18,6 +18,7 @@ const examination: Examination = {
   backend: "tracepoint",
   isDefault: true,
   costs: { probes: 29, startSeconds: 0.186, missNanoseconds: 85, matchNanoseconds: 240 },
+  features: { "ring buffer": true, "bpf_rdonly_cast to void": false },
 };
 const costs =
   "It starts in about 0.2 s. A packet is held up by about 85 ns at each of them, by 240 ns where it matches";
@@ -69,6 +70,7 @@ test("JSON: one line, every field there", () => {
     start_seconds: 0.186,
     miss_ns: 85,
     match_ns: 240,
+    features: { "ring buffer": true, "bpf_rdonly_cast to void": false },
   });
   expect(findings[0] as unknown).toEqual({ name: "lockdown", state: "ok", found: "none", remedy: null });
   expect(findings[1]?.remedy).toBe("mount -t tracefs tracefs /sys/kernel/tracing");

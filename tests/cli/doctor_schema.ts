@@ -19,6 +19,7 @@ export interface Report {
   readonly miss_ns: number | null;
   readonly match_ns: number | null;
   readonly findings: readonly (Omit<Finding, "remedy"> & { readonly remedy: string | null })[];
+  readonly features: Readonly<Record<string, boolean>>;
 }
 
 /** The one line of `text`, which is as the schema says. */

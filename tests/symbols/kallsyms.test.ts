@@ -83,7 +83,7 @@ describe("what cannot be used says what to do", () => {
       "hidden addresses",
       () => parse("0000000000000000 T _text\n0000000000000000 t ip_rcv\n"),
       "Cannot see addresses in /proc/kallsyms: all are 0",
-      "run as root with CAP_SYSLOG, and with sysctl kernel.kptr_restrict at 0 or 1",
+      "sysctl -w kernel.kptr_restrict=1 # and CAP_SYSLOG, which root has",
     ],
     [
       "no functions",
