@@ -63,7 +63,9 @@ const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
 const cpu = /^model name\s*: (.*)$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[1] ?? process.arch;
 
 console.log(
-  `${rounds} starts of each, in turn, with --version; Linux ${release()}, ${cpus().length} x ${cpu}\n`,
+  `${rounds} starts of each, in turn, with --version; Linux ${
+    release().split("-")[0]
+  }, ${cpus().length} x ${cpu}\n`,
 );
 console.log("| Executable | Size, MB | Start, ms: least | quarter | median | CPU time, ms: median |");
 console.log("| ---------- | -------- | ---------------- | ------- | ------ | -------------------- |");

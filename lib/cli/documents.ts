@@ -2,6 +2,7 @@
 import { examples } from "./examples.ts";
 import { type Completion, type Option, SECTIONS } from "./option.ts";
 import { optionList, type Shell } from "./options.ts";
+import { recipes } from "./recipes.ts";
 
 const shown = optionList.filter(([, option]) => !option.hidden);
 
@@ -16,7 +17,7 @@ function sentence(text: string): string {
 }
 
 /** When the words of the manual page changed last. */
-const PAGE_DATE = "2026-11-22";
+const PAGE_DATE = "2026-11-27";
 /** Longer source lines are bad style in roff. */
 const LINE_LENGTH = 78;
 
@@ -25,18 +26,19 @@ function roff(text: string): string {
   return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replace(/^([.'])/gm, "\\&$1");
 }
 
-/** Prose in short lines; where they end means nothing to roff, but what they begin with does. */
+/** Prose in short lines; where they end means nothing to roff, but what they begin with does. `Words` are bold. */
 function prose(text: string): string {
+  const set = (line: string) => roff(line).replace(/`([^`]*)`/g, "\\fB$1\\fR");
   const lines: string[] = [];
   let line = "";
   for (const word of text.split(" ")) {
     const longer = line === "" ? word : `${line} ${word}`;
-    if (line !== "" && roff(longer).length > LINE_LENGTH) {
+    if (line !== "" && set(longer).length > LINE_LENGTH) {
       lines.push(line);
       line = word;
     } else line = longer;
   }
-  return roff([...lines, line].join("\n"));
+  return [...lines, line].map(set).join("\n");
 }
 
 /** pwru(8), as man(7) source. */
@@ -69,6 +71,11 @@ export function manualPage(version: string): string {
     ...sections.flatMap(({ section, rows }) => [`.SH ${section.toUpperCase()}`, ...rows.map(option)]),
     ".SH EXAMPLES",
     ...examples.map(([question, command]) => `.TP\n${roff(question)}\n\\fB${roff(command)}\\fR`),
+    ".SH RECIPES",
+    "What is set in bold is what to look for.",
+    ...recipes.map(({ incident, command, reading }) =>
+      `.TP\n${roff(incident)}\n\\fB${roff(command)}\\fR\n.br\n${prose(reading)}`
+    ),
     ".SH EXIT STATUS",
     ".TP",
     "0",
@@ -108,6 +115,13 @@ export function readmeTables(): string {
       ),
       "",
     ].join("\n")
+  ).join("\n");
+}
+
+/** Markdown: a list. */
+export function readmeRecipes(): string {
+  return recipes.map(({ incident, command, reading }, index) =>
+    `${index + 1}. **${incident}.** \`sudo ./${command}\`\n\n    ${reading}\n`
   ).join("\n");
 }
 

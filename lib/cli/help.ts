@@ -1,4 +1,5 @@
 /** What `--help` and `--version` print. The column of the descriptions is pwru's. */
+import { examples } from "./examples.ts";
 import type { Option } from "./option.ts";
 import { optionList } from "./options.ts";
 
@@ -11,7 +12,7 @@ function leftPart(name: string, option: Option): string {
   return `${short}--${name}${option.type === "" ? "" : ` ${option.type}`}`;
 }
 
-/** The text of `--help`: every visible option, sorted by name. */
+/** The text of `--help`: every visible option, sorted by name, and some examples. */
 export function helpText(program = "pwru"): string {
   const shown = optionList.filter(([, option]) => !option.hidden);
   const column = Math.max(
@@ -22,11 +23,14 @@ export function helpText(program = "pwru"): string {
     const value = option.shownDefault === undefined ? "" : ` (default ${option.shownDefault})`;
     return `${leftPart(name, option).padEnd(column)}${option.help}${value}`;
   });
+  const commands = Math.max(...examples.map(([, command]) => command.length));
   return [
     `Usage: ${program} [options] [pcap-filter]`,
     `    A pcap-filter selects packets as in tcpdump: see pcap-filter(7).`,
     `    Options:`,
     ...lines,
+    `    Examples:`,
+    ...examples.map(([question, command]) => `      ${command.padEnd(commands)}   ${question}`),
     "",
   ].join("\n");
 }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import * as documents from "../../lib/cli/documents.ts";
 import { examples } from "../../lib/cli/examples.ts";
+import { recipes } from "../../lib/cli/recipes.ts";
 import { parseCommandLine } from "../../lib/cli/parse.ts";
 import { resolvedNames } from "../../lib/pcap_filter/names_files.ts";
 import { compilePacketFilter } from "../../lib/trace/filter.ts";
@@ -109,6 +110,15 @@ test.skipIf(Bun.which("mandoc") === null)("mandoc finds nothing to say about the
   expect({ exitCode, stdout: stdout.toString() }).toEqual({ exitCode: 0, stdout: "" });
 });
 
+test.skipIf(Bun.which("man") === null)("man renders the manual page without a warning", () => {
+  const { stdout, stderr, exitCode } = Bun.spawnSync(["man", "--warnings", "-l", "-"], {
+    stdin: Buffer.from(documents.manualPage("1.2.3")),
+    env: { ...process.env, MANWIDTH: "80", LC_ALL: "C.UTF-8" },
+  });
+  expect({ exitCode, stderr: stderr.toString() }).toEqual({ exitCode: 0, stderr: "" });
+  expect(stdout.toString()).toContain("RECIPES");
+});
+
 describe("what the program prints", () => {
   const printed = (...words: string[]) => {
     const { stdout, exitCode } = Bun.spawnSync([
@@ -153,6 +163,14 @@ test("the README has the tables of the options", () => {
   const rows = (text: string) =>
     text.split("\n").filter((line) => line.startsWith("| `--")).map((line) => line.replace(/\s+/g, " "));
   expect(rows(readme)).toEqual(rows(documents.readmeTables()));
+});
+
+test("the README has the recipes, as many as it says", () => {
+  const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
+  const words = (text: string) => text.replace(/\s+/g, " ").trim();
+  expect(words(readme)).toContain(words(documents.readmeRecipes()));
+  expect(readme).toContain("## Ten incidents");
+  expect(recipes.length).toBe(10);
 });
 
 describe("commands of the README", () => {

@@ -7,7 +7,8 @@ test("the help text", () => {
 });
 
 test("descriptions start in pwru's column", () => {
-  for (const line of helpText().split("\n").slice(3, -1)) {
+  const lines = helpText().split("\n");
+  for (const line of lines.slice(3, lines.indexOf("    Examples:"))) {
     expect(line.slice(0, 39)).toMatch(/^(?: {6}| {2}-[dh], )--[a-z0-9-]+( \S+)? {3,}$/);
     expect(line[39]).not.toBe(" ");
   }

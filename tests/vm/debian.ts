@@ -40,6 +40,7 @@ export const referencePrograms: Packages = {
   "zsh": "zsh",
   "mandoc": "mandoc",
   "groff": "groff",
+  "man": "man-db",
   "objdump": "binutils",
   "aarch64-linux-gnu-objdump": "binutils-aarch64-linux-gnu",
   "qemu-aarch64": "qemu-user",

@@ -11,6 +11,7 @@ import { likeness } from "./likeness.ts";
 import { outputs } from "./outputs.ts";
 import { programs } from "./programs.ts";
 import { protocols } from "./protocols.ts";
+import { recipesOfManual } from "./recipes.ts";
 import { refusing } from "./refusals.ts";
 import { rights } from "./rights.ts";
 import { startStop } from "./start.ts";
@@ -33,6 +34,7 @@ export const scenarios: readonly Scenario[] = [
   illness,
   rights,
   demo,
+  recipesOfManual,
   leftovers,
   lockdown,
   startStop,

@@ -59,7 +59,7 @@ export const rights: Scenario = {
       expect(run.text("paranoid").trim()).toBe("3");
       expect(run.facts("paranoid")).toMatchObject(refused);
       expect(run.text("paranoid.err")).toContain(
-        "CAP_SYS_ADMIN, or CAP_PERFMON and sysctl kernel.perf_event_paranoid=2",
+        "sysctl -w kernel.perf_event_paranoid=2 # or CAP_SYS_ADMIN",
       );
     },
     "without CAP_BPF or CAP_PERFMON it refuses, and names what is missing"(run) {
