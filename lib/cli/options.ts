@@ -365,7 +365,8 @@ export const options = {
     help: "print no lines but, at the end, a table of how packets ended; =lines prints both",
     detail:
       "One row per distinct outcome: dropped, for which reason and where; delivered, to which process; " +
-      "forwarded or sent, through which device; consumed; or lost from view, and who had it last. JSON has " +
+      "forwarded or sent, through which device; consumed; still queued when the trace ended; or lost from " +
+      "view, and who had it last. JSON has " +
       "an object for each.",
     section: "Output",
     bare: () => "only",

@@ -3,7 +3,7 @@
  *
  * stdout is data, stderr is talk. Everything that is attached is let go of on every way out.
  */
-import { writeFileSync, writeSync } from "node:fs";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { loadKernelBtf } from "../btf/load.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError } from "../errors.ts";
@@ -42,6 +42,8 @@ import { onSignals } from "./signals.ts";
 import { printText } from "./stdout.ts";
 import { findTarget } from "./targets.ts";
 
+/** Through no symbolic link, which somebody else may have put there. */
+const READY_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
 /** Bytes. Code farther behind a symbol came after the symbols were read: BPF programs and trampolines do. */
 const LONGEST_FUNCTION = 2 ** 20, LONGEST_BPF_PROGRAM = 2 ** 16;
 /** Probes that could not be set and are named in the warning; --debug names all. */
@@ -112,7 +114,10 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
     bootOffsetNs: clockGettime(CLOCK_REALTIME) - clockGettime(CLOCK_MONOTONIC),
   }, { names: namesOf, interfaces, netnsNames });
   const outcomes = summing
-    ? new Outcomes(namesOf, interfaces, { packetless: options.filterNonSkbFuncs })
+    ? new Outcomes(namesOf, interfaces, {
+      packetless: options.filterNonSkbFuncs,
+      sees: seen(options, backend),
+    })
     : undefined;
   if (outcomes !== undefined) outcomes.from = Infinity;
   const reading = new Reading(session, printer, outcomes, output.writer, options.outputLimitLines, stop);
@@ -137,7 +142,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   if (!stop.signal.aborted) {
     log.info("Attached", { ignored: backend.failures.length });
     log.info("Listening for events..");
-    if (options.readyFile !== undefined) writeFileSync(options.readyFile, "");
+    if (options.readyFile !== undefined) closeSync(openSync(options.readyFile, READY_FLAGS));
   }
   releaseMemory();
   await reading.ended;
@@ -173,6 +178,12 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   using _second = onSignals(() => giveUp.abort());
   await output.close(giveUp.signal);
   return exitStatusFor(ledger, options);
+}
+
+/** Whether packets that leave queues are seen: by functions all of them, by tracepoints those of devices. */
+function seen({ filterFunc }: Options, { name }: ProbeBackend): { queues: boolean; sockets: boolean } {
+  const all = filterFunc === "";
+  return { queues: all, sockets: all && name !== "tracepoint" };
 }
 
 /** On every way out: no event comes any more, and what closed probes leave behind is seen to. */

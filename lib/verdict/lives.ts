@@ -47,6 +47,8 @@ export class Life {
   reader: Process | undefined;
   /** whose driver has it, as of now */
   device: Device | undefined;
+  /** whose queue it was handed to, while no driver has it */
+  queue: Device | undefined;
   /** what the kernel said of its end; while it is not `over`, somebody else may still hold it */
   end: End | undefined;
   over = false;
@@ -155,11 +157,13 @@ export class Lives {
         break;
       case "transmit":
         this.#enter(life);
+        life.queue = { netns, ifindex: view.getUint32(offset + IFINDEX, true) };
         if (life.receivedIn !== 0 && life.receivedIn === netns) life.forwarded = true;
         life.receivedIn = 0;
         break;
       case "xmit":
         life.device = { netns, ifindex: view.getUint32(offset + IFINDEX, true) };
+        life.queue = undefined;
         break;
       case "forward":
         life.forwarded = true;
@@ -174,6 +178,7 @@ export class Lives {
 
   #enter(life: Life): void {
     life.device = undefined;
+    life.queue = undefined;
     if (this.#identity.hash === 0) return;
     life.identity = this.#identity.hash;
     life.wraps = this.#identity.wraps;

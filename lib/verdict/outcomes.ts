@@ -4,8 +4,8 @@
  */
 import { codeText, offsetOf } from "../output/cells.ts";
 import type { InterfaceNames, Names } from "../output/printer.ts";
-import { type Life, Lives, type LivesOptions, type Process } from "./lives.ts";
-import { isDeferredFree, isReader } from "./roles.ts";
+import { type Device, type Life, Lives, type LivesOptions, type Process } from "./lives.ts";
+import { isDeferredFree, isErrand, isReader } from "./roles.ts";
 import { Stations } from "./stations.ts";
 
 /**
@@ -13,7 +13,8 @@ import { Stations } from "./stations.ts";
  * `delivered`       a socket took it, and perhaps a process read it
  * `forwarded`       a driver got it, after this node had received it; `sent`: after this node had made it
  * `consumed`        the kernel was done with it
- * `lost-from-view`  no end was seen: it still waits, or went on where nothing is probed
+ * `queued`          it still waits, for a device to send it or for a process to read it
+ * `lost-from-view`  no end was seen: it went on, or waits, where nothing is probed
  * `other`           of too many distinct outcomes, those that came late
  */
 export type Outcome =
@@ -22,6 +23,7 @@ export type Outcome =
   | "forwarded"
   | "sent"
   | "consumed"
+  | "queued"
   | "lost-from-view"
   | "other";
 
@@ -60,6 +62,8 @@ const nothing = {
 
 export interface OutcomeOptions extends LivesOptions {
   readonly rows?: number;
+  /** no packet leaves a queue unseen: what entered one and was not seen again is still there */
+  readonly sees?: { readonly queues: boolean; readonly sockets: boolean };
   /** functions without a packet: that one ran beneath a packet's function says nothing of where the packet is */
   readonly packetless?: readonly string[];
 }
@@ -76,12 +80,19 @@ export class Outcomes {
   readonly #rows = new Map<string, OutcomeRow>();
   readonly #places = new Map<bigint, string>();
   readonly #limit: number;
+  readonly #sees: { readonly queues: boolean; readonly sockets: boolean };
 
   constructor(
     names: Names,
     interfaces: InterfaceNames,
-    { rows = DEFAULT_ROWS, packetless = [], ...lives }: OutcomeOptions = {},
+    {
+      rows = DEFAULT_ROWS,
+      packetless = [],
+      sees = { queues: false, sockets: false },
+      ...lives
+    }: OutcomeOptions = {},
   ) {
+    this.#sees = sees;
     this.#names = names;
     this.#interfaces = interfaces;
     this.#stations = new Stations(names, packetless);
@@ -116,7 +127,8 @@ export class Outcomes {
     const row = this.#outcomeOf(life);
     const key = JSON.stringify([
       row.outcome,
-      row.location ?? row.func,
+      row.location,
+      row.func,
       row.reasonCode,
       row.process,
       row.iface,
@@ -134,14 +146,13 @@ export class Outcomes {
   }
 
   #outcomeOf(life: Life): OutcomeRow {
-    const { end, last, reader, device } = life;
+    const { end, last, reader, device, queue } = life;
     const location = end === undefined || end.place === 0n ? null : this.#place(end.place);
-    const row = {
-      ...nothing,
-      packets: 0,
-      location,
-      func: location?.replace(/\+0x[0-9a-f]+/, "") ?? last.name,
-    };
+    const placed = location?.replace(/\+0x[0-9a-f]+/, "") ?? "";
+    const errand = isErrand(placed);
+    const row = { ...nothing, packets: 0, location, func: location === null || errand ? last.name : placed };
+    // Of what went well the last step matters, not by whose help its memory was freed.
+    const good = { ...row, location: errand ? null : location };
     if (end?.kind === "drop") {
       const reasonCode = end.reason < 0 ? null : end.reason;
       const reason = this.#names.dropReasons.get(end.reason) ?? null;
@@ -151,21 +162,23 @@ export class Outcomes {
         return { ...row, outcome: "dropped", reason, reasonCode };
       }
     }
-    const process = reader ??
-      (end !== undefined && location !== null && isReader(row.func) ? end.process : undefined);
-    if (process !== undefined) return { ...row, outcome: "delivered", process: processText(process) };
-    const wasRead = end !== undefined && life.receivedIn !== 0 && isDeferredFree(row.func);
-    if (life.socket || wasRead) return { ...row, outcome: "delivered" };
+    const process = reader ?? (end !== undefined && isReader(placed) ? end.process : undefined);
+    if (process !== undefined) return { ...good, outcome: "delivered", process: processText(process) };
+    if (end === undefined && life.socket && this.#sees.sockets) return { ...row, outcome: "queued" };
+    const wasRead = end !== undefined && life.receivedIn !== 0 && isDeferredFree(placed);
+    if (life.socket || wasRead) return { ...good, outcome: "delivered" };
     if (device !== undefined) {
-      const { netns, ifindex } = device, name = this.#interfaces.nameOf(netns, ifindex);
-      return {
-        ...row,
-        outcome: life.forwarded ? "forwarded" : "sent",
-        iface: name === undefined ? `${ifindex}` : `${name}:${ifindex}`,
-        netns,
-      };
+      return { ...good, outcome: life.forwarded ? "forwarded" : "sent", ...this.#deviceOf(device) };
+    }
+    if (end === undefined && queue !== undefined && this.#sees.queues) {
+      return { ...row, outcome: "queued", ...this.#deviceOf(queue) };
     }
     return { ...row, outcome: end === undefined ? "lost-from-view" : "consumed" };
+  }
+
+  #deviceOf({ netns, ifindex }: Device): Pick<OutcomeRow, "iface" | "netns"> {
+    const name = this.#interfaces.nameOf(netns, ifindex);
+    return { iface: name === undefined ? `${ifindex}` : `${name}:${ifindex}`, netns };
   }
 
   #place(address: bigint): string {

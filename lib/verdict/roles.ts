@@ -99,6 +99,11 @@ export function isReader(name: string): boolean {
   return /recvmsg|^skb_consume_udp$|^_*skb_free_datagram|^__consume_stateless_skb$|_recv_skb$/.test(name);
 }
 
+/** Whether code frees what others hand to it, so that it tells nothing of why: who had the packet before does. */
+export function isErrand(name: string): boolean {
+  return isEnding(functionRole(name)) || /^(skb_queue_purge|skb_rbtree_purge|skb_errqueue_purge)/.test(name);
+}
+
 /** Whether it frees what readers have left to it: what this machine received, somebody has read. */
 export function isDeferredFree(name: string): boolean {
   return name === "skb_defer_free_flush";

@@ -22,15 +22,22 @@ export async function framedTable(rows: readonly OutcomeRow[]): Promise<string> 
   return `${table.toString()}\n`;
 }
 
+/** Whether a place in the code is one in this function. */
+function isIn(location: string, func: string | null): boolean {
+  return func === null || location.replace(/\+0x[0-9a-f]+$/, "") === func;
+}
+
 function cellsOf(
   { packets, outcome, location, func, reason, reasonCode, process, iface, netns }: OutcomeRow,
 ): string[] {
   const to = iface !== null
     ? `${iface} netns ${netns}`
-    : process ?? (outcome === "delivered" ? "a socket" : "");
+    : process ?? (outcome === "delivered" || outcome === "queued" ? "a socket" : "");
   // Where the kernel does not tell the place, all we know is who had the packet last.
-  const ended = outcome === "dropped" || outcome === "consumed" || outcome === "lost-from-view";
-  const at = location ?? (func === null ? "" : ended ? `after ${func}` : func);
+  const ended = outcome === "dropped" || outcome === "consumed" || outcome === "queued" ||
+    outcome === "lost-from-view";
+  const after = func === null ? "" : ended ? `after ${func}` : func;
+  const at = location === null ? after : isIn(location, func) ? location : `${location} ${after}`;
   const why = reason ?? (reasonCode === null ? "" : `${reasonCode}`);
   return [`${packets}`, outcome, at, why, to].map(printable);
 }

@@ -14,6 +14,8 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -175,6 +177,26 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("output that goes wrong (needs root
     expect(lines.at(-1)).toMatchObject({ type: "end", shown: shown(stderr) });
     expect(lines.filter(({ type }) => type === "tracepoint")).toHaveLength(shown(stderr));
     expect(readdirSync(join(directory, "out")).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+  });
+
+  test("a symbolic link where the file should be, or the sign that it is ready: not followed", async () => {
+    const victim = join(directory, "victim"), ready = join(directory, "ready");
+    writeFileSync(victim, "precious");
+    symlinkSync(victim, path);
+    const output = await run(["--output-file", path, "icmp"], () => {});
+    expect(output).toEqual({
+      status: 1,
+      stderr:
+        `error: Cannot write "${path}": open: ELOOP\n  hint      it is a symbolic link: name the file itself\n`,
+    });
+    symlinkSync(victim, ready);
+    const tracer = Bun.spawn([binary, "--backend", "tracepoint", "--ready-file", ready, "icmp"], {
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    expect(await new Response(tracer.stderr).text()).toMatch(/\nerror: ELOOP: /);
+    expect(await tracer.exited).toBe(1);
+    expect(readFileSync(victim, "utf8")).toBe("precious");
   });
 
   test("a directory that cannot be written to: refused before anything is attached", async () => {

@@ -134,11 +134,55 @@ describe("outcomes", () => {
     ["a list, dropped for a reason", steps("ip_rcv kfree_skb_list_reason(PKT_TOO_BIG) kfree_skbmem"), [
       "1 dropped ip_rcv PKT_TOO_BIG",
     ]],
+    ["freed by one that knows no reason: who had it", [
+      ...steps("dev_queue_xmit tp:kfree_skb(NOT_SPECIFIED)", { place: "kfree_skb_list+0x1c" }),
+    ], ["1 dropped kfree_skb_list+0x1c NOT_SPECIFIED"]],
+    ["sent, and freed by a helper", [
+      ...steps("tp:net_dev_queue tp:net_dev_start_xmit"),
+      ...steps("tp:consume_skb", { place: "dev_kfree_skb_any_reason+0x3d" }),
+    ], ["1 sent net_dev_start_xmit eth0:2 1"]],
     ["a device without a name", steps("tp:net_dev_queue tp:net_dev_start_xmit@9/77"), [
       "1 sent net_dev_start_xmit 77 9",
     ]],
   ])("%s", (_, all, expected) => {
     expect(rows(all)).toEqual(expected);
+  });
+
+  const sees = { queues: true, sockets: true };
+  test.each<[title: string, steps: Step[], row: string]>([
+    [
+      "handed to a queue",
+      steps("__dev_queue_xmit qdisc_pkt_len_init@1/3"),
+      "queued qdisc_pkt_len_init eth0:2 1",
+    ],
+    [
+      "taken out of it again",
+      steps("__dev_queue_xmit dev_hard_start_xmit@1/3"),
+      "sent dev_hard_start_xmit eth1:3 1",
+    ],
+    ["received from there", steps("__dev_queue_xmit netif_rx"), "lost-from-view netif_rx"],
+    [
+      "dropped there",
+      steps("__dev_queue_xmit tp:kfree_skb(NO_SOCKET)"),
+      "dropped __dev_queue_xmit NO_SOCKET",
+    ],
+    ["in a socket's queue", steps("udp_rcv __udp_enqueue_schedule_skb"), "queued __udp_enqueue_schedule_skb"],
+    [
+      "thrown away with the socket",
+      steps("__udp_enqueue_schedule_skb tp:kfree_skb(QUEUE_PURGE)"),
+      "dropped __udp_enqueue_schedule_skb QUEUE_PURGE",
+    ],
+    [
+      "read",
+      steps("__udp_enqueue_schedule_skb skb_copy_datagram_iter", socat),
+      "delivered skb_copy_datagram_iter socat:7",
+    ],
+  ])("still waiting or not: %s", (_, all, row) => {
+    expect(rows(all, new Stream({ sees }))).toEqual([`1 ${row}`]);
+    const unseen = row.startsWith("queued __udp")
+      ? "delivered __udp_enqueue_schedule_skb"
+      : row.replace(/^queued (\S+).*/, "lost-from-view $1");
+    expect(rows(all, new Stream())).toEqual([`1 ${unseen}`]);
   });
 
   test("a reason that no enum names keeps its number", () => {

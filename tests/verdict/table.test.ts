@@ -35,20 +35,26 @@ const rows: OutcomeRow[] = [
     iface: "eth0:2",
     netns: 4026531840,
   },
+  { ...nothing, outcome: "dropped", packets: 4, func: "__dev_queue_xmit", location: "kfree_skb_list+0x1c" },
+  { ...nothing, outcome: "queued", packets: 3, func: "tcp_queue_rcv" },
+  { ...nothing, outcome: "queued", packets: 2, func: "ip_output", iface: "eth0:2", netns: 7 },
   { ...nothing, outcome: "lost-from-view", packets: 2, func: "ip_rcv" },
   { ...nothing, outcome: "other", packets: 1 },
 ];
 
 test("plain columns", () => {
   expect(plainTable(rows)).toBe(`\
-PACKETS  OUTCOME         AT                     REASON                       TO
-   1200  dropped         ip_forward+0x3a6       SKB_DROP_REASON_PKT_TOO_BIG  -
-     20  dropped         after veth_xmit[veth]  196609                       -
-      9  delivered       skb_consume_udp        -                            Web Content:7
-      8  delivered       tcp_data_queue         -                            a socket
-      3  forwarded       dev_hard_start_xmit    -                            eth0:2 netns 4026531840
-      2  lost-from-view  after ip_rcv           -                            -
-      1  other           -                      -                            -
+PACKETS  OUTCOME         AT                                          REASON                       TO
+   1200  dropped         ip_forward+0x3a6                            SKB_DROP_REASON_PKT_TOO_BIG  -
+     20  dropped         after veth_xmit[veth]                       196609                       -
+      9  delivered       skb_consume_udp                             -                            Web Content:7
+      8  delivered       tcp_data_queue                              -                            a socket
+      3  forwarded       dev_hard_start_xmit                         -                            eth0:2 netns 4026531840
+      4  dropped         kfree_skb_list+0x1c after __dev_queue_xmit  -                            -
+      3  queued          after tcp_queue_rcv                         -                            a socket
+      2  queued          after ip_output                             -                            eth0:2 netns 7
+      2  lost-from-view  after ip_rcv                                -                            -
+      1  other           -                                           -                            -
 `);
   expect(plainTable([])).toBe("PACKETS  OUTCOME  AT  REASON  TO\n");
 });
