@@ -4,20 +4,8 @@
  *     bpf_programs pin FOLDER NAME:KIND:RETURNS[:ARGUMENT]...   loads and pins each; see target_programs.ts
  *     bpf_programs churn SECONDS                                loads and drops programs all the time
  */
-import { scope } from "../../lib/sys/arena.ts";
-import { struct, u32, u64 } from "../../asm/layout.ts";
-import { syscall } from "../../lib/sys/ffi.ts";
+import { pin } from "../kernel/pin.ts";
 import { loadTarget, type Target } from "../kernel/target_programs.ts";
-
-const BPF_OBJ_PIN = 6;
-const objAttr = struct("bpf_attr", { pathname: u64, bpf_fd: u32, file_flags: u32 });
-
-function pin(fd: number, path: string): void {
-  using memory = scope();
-  const pathname = BigInt(memory.string(path).address);
-  const attr = memory.struct(objAttr, { pathname, bpf_fd: fd });
-  syscall("bpf", BPF_OBJ_PIN, attr.address, attr.bytes.length);
-}
 
 function targetOf(word: string): Target {
   const [name, kind, returns, argument = "context"] = word.split(":");
