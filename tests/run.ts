@@ -114,6 +114,8 @@ interface Guest {
   readonly kernel: KernelName;
   readonly boot: BootName;
   readonly names: readonly string[];
+  /** of all its scenarios together */
+  readonly limitSeconds: number;
 }
 
 function virtualMachine({ kernel, names }: Guest, cpus: number): Row | Promise<Row> {
@@ -149,31 +151,31 @@ function guestsOf(kernels: readonly KernelName[], { names, long }: Wanted): Gues
     const mine = scenarios.filter((scenario) =>
       runsOn(scenario, kernel, long) && (names?.includes(scenario.name) ?? true)
     );
-    return bootNames.map((boot) => ({
-      kernel,
-      boot,
-      names: mine.filter((scenario) => bootOf(scenario) === boot).map(({ name }) => name),
-    }));
+    return bootNames.map((boot) => {
+      const here = mine.filter((scenario) => bootOf(scenario) === boot);
+      const limitSeconds = here.reduce((sum, scenario) => sum + scenario.limitSeconds, 0);
+      return { kernel, boot, names: here.map(({ name }) => name), limitSeconds };
+    });
   }).filter(({ names }) => names.length > 0);
 }
 
 /**
- * Guests that are measured or take long one after another, while nothing else runs; then the other guests and this
- * machine's own kernel, which keep one processor busy each, beside each other.
+ * Guests that are measured one after another, while nothing else runs; then the others and this machine's own kernel,
+ * which keep one processor busy each, beside each other, those first that may take longest.
  */
 async function kernels(
   names: readonly KernelName[],
   { own, scenarios }: { own: boolean; scenarios: Wanted },
 ): Promise<Row[]> {
   const guests = guestsOf(names, scenarios), rows: Row[] = [];
-  for (const guest of guests.filter(({ boot }) => boot !== "usual")) {
+  for (const guest of guests.filter(({ boot }) => boot === "alone")) {
     rows.push(await virtualMachine(guest, 2));
   }
   const width = Number(process.env["PWRU_VM_PARALLEL"] ?? guestsBeside());
   // Two guests of two processors on a host of two would spin, each processor waiting for one that does not run.
   const processors = width > 1 ? 1 : 2;
-  const others = guests.filter(({ boot }) => boot === "usual")
-    .sort((a, b) => b.names.length - a.names.length)
+  const others = guests.filter(({ boot }) => boot !== "alone")
+    .sort((a, b) => b.limitSeconds - a.limitSeconds)
     .map((guest) => () => virtualMachine(guest, processors));
   rows.push(
     ...await inParallel(width, [...others.slice(0, 1), ...(own ? [kernel] : []), ...others.slice(1)]),

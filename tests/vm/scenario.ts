@@ -26,8 +26,8 @@ export interface Scenario {
 }
 
 /**
- * Which boot of its kernel it is part of: one in which times are measured, while nothing else runs on the host; one
- * for what takes long; or the usual one.
+ * Which boot of its kernel it is part of: one in which times are measured, while nothing else runs on the host; the usual
+ * one; or one apart from that, so that neither takes too long.
  */
 export type BootName = "alone" | "apart" | "usual";
 export const bootNames: readonly BootName[] = ["alone", "apart", "usual"];
