@@ -14,10 +14,10 @@
  * mapping itself are out: the JIT makes `Atomics.load` a read-modify-write, which kills the process on a
  * read-only page.
  */
+import type { MapSpec } from "../../asm/code.ts";
 import { RingBufferError } from "../errors.ts";
 import { pageSize } from "../sys/ffi.ts";
 import { Mapping, PROT_READ, PROT_WRITE } from "../sys/mmap.ts";
-import type { BpfMap } from "./bpf_map.ts";
 
 /** Flags of a record's length, and the bytes in front of it (BPF_RINGBUF_*_BIT, BPF_RINGBUF_HDR_SZ). */
 const BUSY = 0x80000000, DISCARDED = 0x40000000, LENGTH = 0x3fffffff, HEADER_BYTES = 8;
@@ -54,6 +54,13 @@ export interface RingMemory {
   readonly window: ArrayBuffer;
   /** Makes the window begin at this byte of the ring, a multiple of the page size. */
   move(offset: number): void;
+}
+
+/** What is asked of a map. */
+export interface RingMap {
+  readonly fd: number;
+  /** `maxEntries`: bytes in the ring */
+  readonly spec: Pick<MapSpec, "maxEntries">;
 }
 
 /** Bytes of data that are mapped at a time; a record has to fit, together with the page it begins in. */
@@ -95,7 +102,7 @@ export class RingBuffer implements Disposable {
   }
 
   /** Maps the ring buffer of `map`. Linux 5.8. */
-  static open(map: BpfMap): RingBuffer {
+  static open(map: RingMap): RingBuffer {
     const size = map.spec.maxEntries;
     using stack = new DisposableStack();
     const consumer = stack.use(new Mapping(map.fd, pageSize, PROT_READ | PROT_WRITE, 0));
