@@ -322,6 +322,10 @@ export const options = {
   }),
   "output-tuple": flag(true, {
     help: "print addresses, ports and IP protocol",
+    detail:
+      "Behind the protocol stands what ports do not tell: type, identifier and sequence number of ICMP messages, the " +
+      "key of GRE, the SPI of ESP and AH, the place of a later fragment: (icmp:echo,id=7,seq=1), (gre:key=0x2a). " +
+      "Types are named as in filters, where echo is icmp-echo.",
     section: "Output",
   }),
   "output-xdp-metadata": {
@@ -350,6 +354,17 @@ export const options = {
       "and is taken at once.",
     section: "Run",
     parse: parseRingSize,
+  } satisfies Option<number> as Option<number>,
+  "set-percpu-buf": {
+    type: "uint32",
+    default: 4096,
+    shownDefault: "4096",
+    help: "taken for the sake of scripts; nothing depends on it",
+    detail:
+      "In pwru it is the size of the buffer in which the kernel formats structs. Here structs leave the kernel as " +
+      "they are, whatever their size, and are formatted outside.",
+    section: "Output",
+    parse: (text) => Number(parseUnsigned(text, 32)),
   } satisfies Option<number> as Option<number>,
   "strict": flag(false, {
     help: "exit with status 3 when anything was lost or could not be looked at",

@@ -23,14 +23,15 @@ import {
   noNetnsNames,
   type PrintOptions,
 } from "./printer.ts";
-import { decodeTuple, ETH_P_IP, IPPROTO_TCP, putIpv4, putIpv6, tcpFlagNames, Tuple } from "./tuple.ts";
+import { decodeTuple, ETH_P_IP, IPPROTO_GRE, IPPROTO_TCP, Tuple } from "./tuple.ts";
+import { putIpv4, putIpv6, tcpFlagNames } from "./tuple_text.ts";
 import { type LineSink, putLine } from "./writer.ts";
 
 /** Grows when a field changes its meaning or its type; a new field is no such change. */
 export const JSON_SCHEMA_VERSION = 1;
 
 /** All that is not in a cell of its own length, at its widest. */
-const FIXED_BYTES = 768;
+const FIXED_BYTES = 1024;
 
 const { timestamp: TIMESTAMP, skb: SKB, netns: NETNS, mark: MARK, ifindex: IFINDEX, mtu: MTU, len: LEN } =
   offsetOf;
@@ -48,6 +49,9 @@ const SADDR_KEY = cell('"saddr":"'),
   DADDR_KEY = cell('","daddr":"'),
   SPORT_KEY = cell('","sport":');
 const DPORT_KEY = cell(',"dport":'), CLOSE = cell("}");
+const FRAGMENT_KEY = cell(',"fragment_offset":'), GRE_KEY = cell(',"gre_key":'), SPI_KEY = cell(',"spi":');
+const ICMP_TYPE_KEY = cell(',"icmp_type":'), ICMP_CODE_KEY = cell(',"icmp_code":');
+const ICMP_ID_KEY = cell(',"icmp_id":'), ICMP_SEQUENCE_KEY = cell(',"icmp_seq":');
 const STACK_KEY = cell(',"stack":['), CLOSE_LIST = cell("]"), COMMA = 0x2c;
 const END = 0x0a7d; // "}\n", little endian
 /** By the flags byte. */
@@ -230,6 +234,18 @@ function putTupleObject(out: DataView, to: number, view: DataView, tuple: Tuple,
   to = putDecimal(out, putCell(out, to, DPORT_KEY), tuple.destinationPort);
   to = putDecimal(out, putCell(out, to, PROTO_KEY), protocol);
   if (flags && protocol === IPPROTO_TCP) to = putCell(out, to, FLAGS[tuple.tcpFlags]!);
+  if (tuple.icmpType >= 0) {
+    to = putDecimal(out, putCell(out, to, ICMP_TYPE_KEY), tuple.icmpType);
+    to = putDecimal(out, putCell(out, to, ICMP_CODE_KEY), tuple.icmpCode);
+    if (tuple.icmpId >= 0) {
+      to = putDecimal(out, putCell(out, to, ICMP_ID_KEY), tuple.icmpId);
+      to = putDecimal(out, putCell(out, to, ICMP_SEQUENCE_KEY), tuple.icmpSequence);
+    }
+  } else if (tuple.key >= 0) {
+    to = putDecimal(out, putCell(out, to, protocol === IPPROTO_GRE ? GRE_KEY : SPI_KEY), tuple.key);
+  } else if (tuple.fragmentOffset > 0) {
+    to = putDecimal(out, putCell(out, to, FRAGMENT_KEY), tuple.fragmentOffset);
+  }
   return putCell(out, to, CLOSE);
 }
 

@@ -32,7 +32,8 @@ import {
   type PrintOptions,
 } from "./printer.ts";
 import { type PacketNumbers, packetNumbers } from "./packet_numbers.ts";
-import { decodeTuple, putTuple, Tuple, TUPLE_BYTES } from "./tuple.ts";
+import { decodeTuple, Tuple } from "./tuple.ts";
+import { putTuple, TUPLE_BYTES } from "./tuple_text.ts";
 import { type LineSink, putLine } from "./writer.ts";
 
 const SKB_WIDTH = 18,

@@ -1,21 +1,24 @@
 /**
  * Who speaks to whom, from the first bytes of a packet's network header: IPv4 (RFC 791), IPv6 with its extension
- * headers (RFC 8200), then the ports of TCP, UDP, SCTP, DCCP and UDP-Lite and the identifier of an ICMP echo.
+ * headers (RFC 8200), then what tells one conversation between two hosts from another: the ports of TCP, UDP,
+ * SCTP, DCCP and UDP-Lite, the identifier of an ICMP echo, a GRE key (RFC 2890), the SPI of ESP and AH.
  *
  * The bytes come from the wire, so nothing is believed: no field is read beyond the bytes we have, and what
- * cannot be read stays 0. Omitted: GRE keys, ESP SPIs, MPLS.
+ * cannot be read stays 0 or -1. Omitted: the call number of PPTP's GRE, MPLS. tuple_text.ts writes it.
  */
-import { type Cell, cell, putCell, putDecimal, putOctet } from "./bytes.ts";
 
 export const ETH_P_IP = 0x0800, ETH_P_IPV6 = 0x86dd;
 const ETH_P_8021Q = 0x8100, ETH_P_8021AD = 0x88a8;
 /** Smaller values of sk_buff.protocol are no EtherTypes (ETH_P_802_3_MIN in uapi/linux/if_ether.h). */
 const FIRST_ETHER_TYPE = 0x0600;
 
-export const IPPROTO_TCP = 6;
-const IPPROTO_HOPOPTS = 0, IPPROTO_ICMP = 1, IPPROTO_UDP = 17, IPPROTO_DCCP = 33;
-const IPPROTO_ROUTING = 43, IPPROTO_FRAGMENT = 44, IPPROTO_AH = 51, IPPROTO_ICMPV6 = 58;
+export const IPPROTO_ICMP = 1, IPPROTO_TCP = 6, IPPROTO_UDP = 17, IPPROTO_GRE = 47, IPPROTO_ESP = 50;
+export const IPPROTO_AH = 51, IPPROTO_ICMPV6 = 58;
+const IPPROTO_HOPOPTS = 0, IPPROTO_DCCP = 33, IPPROTO_ROUTING = 43, IPPROTO_FRAGMENT = 44;
 const IPPROTO_DSTOPTS = 60, IPPROTO_SCTP = 132, IPPROTO_UDPLITE = 136, IPPROTO_HIP = 139, IPPROTO_SHIM6 = 140;
+
+/** Of GRE's first word: a key follows; there is a checksum in front of it; the version that has them. */
+const GRE_KEY = 0x2000, GRE_CHECKSUM = 0x8000, GRE_VERSION = 7;
 
 /** More extension headers than any real packet has; the walk ends there. */
 const MAX_EXTENSION_HEADERS = 8;
@@ -37,8 +40,11 @@ export class Tuple {
   /** -1 where the packet is no ICMP message */
   icmpType = -1;
   icmpCode = -1;
-  /** identifier of an echo request or reply, else -1 */
+  /** identifier and sequence number of an echo request or reply, else -1 */
   icmpId = -1;
+  icmpSequence = -1;
+  /** what a receiver tells tunnels and associations apart by: a GRE key, the SPI of ESP or AH; -1: none */
+  key = -1;
   /** place of this fragment's payload, in bytes; 0 for the first fragment and for whole packets */
   fragmentOffset = 0;
 
@@ -53,7 +59,12 @@ export class Tuple {
       this.tcpFlags =
       this.fragmentOffset =
         0;
-    this.icmpType = this.icmpCode = this.icmpId = -1;
+    this.icmpType =
+      this.icmpCode =
+      this.icmpId =
+      this.icmpSequence =
+      this.key =
+        -1;
   }
 }
 
@@ -171,114 +182,22 @@ function decodeTransport(view: DataView, at: number, end: number, into: Tuple): 
       const echo = into.protocol === IPPROTO_ICMP
         ? into.icmpType === 8 || into.icmpType === 0
         : into.icmpType === 128 || into.icmpType === 129;
-      if (echo && at + 6 <= end) into.icmpId = view.getUint16(at + 4);
+      if (!echo || at + 8 > end) return;
+      into.icmpId = view.getUint16(at + 4);
+      into.icmpSequence = view.getUint16(at + 6);
+      return;
     }
+    case IPPROTO_GRE: {
+      if (at + 4 > end) return;
+      const flags = view.getUint16(at), key = at + ((flags & GRE_CHECKSUM) === 0 ? 4 : 8);
+      if ((flags & GRE_KEY) === 0 || (flags & GRE_VERSION) !== 0 || key + 4 > end) return;
+      into.key = view.getUint32(key);
+      return;
+    }
+    case IPPROTO_ESP:
+      if (at + 4 <= end) into.key = view.getUint32(at);
+      return;
+    case IPPROTO_AH: // of IPv4: in IPv6 it is one of the extension headers
+      if (at + 8 <= end) into.key = view.getUint32(at + 4);
   }
-}
-
-/** From bit 0 of a TCP header's flags byte up. */
-const TCP_FLAGS = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
-
-/** `SYN|ACK`; "" without flags. */
-export function tcpFlagNames(flags: number): string {
-  return TCP_FLAGS.filter((_, bit) => flags & 1 << bit).join("|");
-}
-
-/** By IP protocol; pwru names no more than these. */
-const PROTOCOLS: readonly Cell[] = Array.from({ length: 256 }, (_, protocol) => {
-  switch (protocol) {
-    case IPPROTO_ICMP:
-      return cell("(icmp)");
-    case IPPROTO_TCP:
-      return cell("(tcp)");
-    case IPPROTO_UDP:
-      return cell("(udp)");
-    case IPPROTO_ICMPV6:
-      return cell("(icmp6)");
-    default:
-      return cell("()");
-  }
-});
-/** TCP by its flags. */
-const TCP_WITH_FLAGS: readonly Cell[] = Array.from(
-  { length: 256 },
-  (_, flags) => cell(flags === 0 ? "(tcp)" : `(tcp:${tcpFlagNames(flags)})`),
-);
-
-const COLON = 0x3a;
-const ARROW = 0x3e2d; // "->", little endian
-
-/** `[ffff:...]:65535->[ffff:...]:65535(tcp:FIN|SYN|RST|PSH|ACK|URG|ECE|CWR)` and some room. */
-export const TUPLE_BYTES = 160;
-
-/**
- * `10.0.2.15:40718->1.0.0.1:8080(tcp)`; `:0->:0()` when there is no IP header.
- *
- * @param flags shows those of TCP: `(tcp:SYN|ACK)`
- */
-export function putTuple(out: DataView, at: number, view: DataView, tuple: Tuple, flags = false): number {
-  const { etherType, protocol } = tuple;
-  if (etherType === ETH_P_IP) at = putIpv4(out, at, view, tuple.source);
-  else if (etherType === ETH_P_IPV6) at = putIpv6(out, at, view, tuple.source);
-  out.setUint8(at, COLON);
-  at = putDecimal(out, at + 1, tuple.sourcePort);
-  out.setUint16(at, ARROW, true);
-  at += 2;
-  if (etherType === ETH_P_IP) at = putIpv4(out, at, view, tuple.destination);
-  else if (etherType === ETH_P_IPV6) at = putIpv6(out, at, view, tuple.destination);
-  out.setUint8(at, COLON);
-  at = putDecimal(out, at + 1, tuple.destinationPort);
-  const withFlags = flags && protocol === IPPROTO_TCP;
-  return putCell(out, at, withFlags ? TCP_WITH_FLAGS[tuple.tcpFlags]! : PROTOCOLS[protocol]!);
-}
-
-/** Dotted quad of four bytes. */
-export function putIpv4(out: DataView, at: number, view: DataView, from: number): number {
-  at = putOctet(out, at, view.getUint8(from));
-  at = putOctet(out, at, view.getUint8(from + 1));
-  at = putOctet(out, at, view.getUint8(from + 2));
-  return putOctet(out, at, view.getUint8(from + 3)) - 1;
-}
-
-/** Bracketed addresses that were written last, by a hash of their bits. */
-const RECENT = 1024;
-const recentBits = new Int32Array(RECENT * 4);
-const recentCells: (Cell | undefined)[] = new Array(RECENT).fill(undefined);
-
-/** Bracketed text of the IPv6 address in 16 bytes. */
-export function putIpv6(out: DataView, at: number, view: DataView, from: number): number {
-  const a = view.getInt32(from), b = view.getInt32(from + 4);
-  const c = view.getInt32(from + 8), d = view.getInt32(from + 12);
-  const slot = (Math.imul(a ^ b ^ c ^ d, 0x9e37_79b1) >>> 22) & (RECENT - 1), bits = slot * 4;
-  let text = recentCells[slot];
-  if (
-    text === undefined || recentBits[bits] !== a || recentBits[bits + 1] !== b ||
-    recentBits[bits + 2] !== c ||
-    recentBits[bits + 3] !== d
-  ) {
-    recentBits.set([a, b, c, d], bits);
-    text = recentCells[slot] = cell(`[${ipv6Text(view, from)}]`);
-  }
-  return putCell(out, at, text);
-}
-
-/**
- * Canonical text of 16 bytes (RFC 5952): the longest run of two or more zero groups, the first of equals,
- * becomes "::". An IPv4-mapped address is a bare dotted quad, as Go prints it and so pwru does.
- */
-export function ipv6Text(view: DataView, from: number): string {
-  const groups = Array.from({ length: 8 }, (_, group) => view.getUint16(from + group * 2));
-  let start = 0, length = 1;
-  for (let first = 0; first < 8; first++) {
-    let end = first;
-    while (groups[end] === 0) end++;
-    if (end - first > length) [start, length] = [first, end - first];
-  }
-  if (start === 0 && length === 5 && groups[5] === 0xffff) {
-    return [12, 13, 14, 15].map((at) => view.getUint8(from + at)).join(".");
-  }
-  const text = (part: number[]) => part.map((group) => group.toString(16)).join(":");
-  return length === 1
-    ? text(groups)
-    : `${text(groups.slice(0, start))}::${text(groups.slice(start + length))}`;
 }

@@ -411,8 +411,15 @@ const HEADERS = {
   icmp: "45 00 001c 0000 0000 40 01 0000 7f000001 7f000001 08 00 0000 0001 0002",
   tcp6: "60000000 0014 06 40 20010db8000100000000000000000001 00000000000000000000ffff01020304 0050 ffff " +
     "00000000 00000000 50 12 ffff",
+  unreachable: "45 00 0038 0000 0000 40 01 0000 7f000001 7f000001 03 04 0000 0000 05dc",
+  fragment: "45 00 001c 0000 20b9 40 11 0000 01000001 01000002 0035 0000",
+  gre: "45 00 001c 0000 0000 40 2f 0000 01000001 01000002 2000 0800 ffffffff",
+  gre0: "45 00 001c 0000 0000 40 2f 0000 01000001 01000002 2000 0800 00000000",
+  greWithoutKey: "45 00 001c 0000 0000 40 2f 0000 01000001 01000002 0000 0800 00000000",
+  esp: "45 00 001c 0000 0000 40 32 0000 01000001 01000002 00c0ffee 00000001",
   none: "",
 } as const;
+const HOSTS = { saddr: "1.0.0.1", daddr: "1.0.0.2", sport: 0, dport: 0 };
 
 describe("tuple", () => {
   test.each<[headers: keyof typeof HEADERS, tuple: Record<string, unknown>]>([
@@ -427,7 +434,19 @@ describe("tuple", () => {
       flags: "FIN|SYN|RST|PSH|ACK|URG|ECE|CWR",
     }],
     ["udp", { saddr: "1.0.0.1", daddr: "1.0.0.2", sport: 53, dport: 0, proto: 17 }],
-    ["icmp", { saddr: "127.0.0.1", daddr: "127.0.0.1", sport: 0, dport: 0, proto: 1 }],
+    ["icmp", {
+      ...{ saddr: "127.0.0.1", daddr: "127.0.0.1", sport: 0, dport: 0, proto: 1 },
+      ...{ icmp_type: 8, icmp_code: 0, icmp_id: 1, icmp_seq: 2 },
+    }],
+    ["unreachable", {
+      ...{ saddr: "127.0.0.1", daddr: "127.0.0.1", sport: 0, dport: 0, proto: 1 },
+      ...{ icmp_type: 3, icmp_code: 4 },
+    }],
+    ["fragment", { ...HOSTS, proto: 17, fragment_offset: 1480 }],
+    ["gre", { ...HOSTS, proto: 47, gre_key: 0xffffffff }],
+    ["gre0", { ...HOSTS, proto: 47, gre_key: 0 }],
+    ["greWithoutKey", { ...HOSTS, proto: 47 }],
+    ["esp", { ...HOSTS, proto: 50, spi: 0xc0ffee }],
     ["tcp6", {
       saddr: "[2001:db8:1::1]",
       daddr: "[1.2.3.4]",

@@ -1,5 +1,7 @@
 import { expect, test } from "bun:test";
-import { decodeTuple, ETH_P_IP, ETH_P_IPV6, putTuple, Tuple } from "../../lib/output/tuple.ts";
+import { decodeTuple, ETH_P_IP, ETH_P_IPV6, Tuple } from "../../lib/output/tuple.ts";
+import { SLACK } from "../../lib/output/bytes.ts";
+import { putTuple, TUPLE_BYTES } from "../../lib/output/tuple_text.ts";
 import { MemorySink } from "../../lib/output/writer.ts";
 import { fromHex, TCP_IPV4 } from "./records.ts";
 
@@ -24,20 +26,49 @@ function text(headers: Uint8Array, protocol: number): string {
   const view = new DataView(headers.buffer, headers.byteOffset, headers.length);
   const tuple = new Tuple(), sink = new MemorySink();
   decodeTuple(view, 0, headers.length, protocol, tuple);
-  sink.commit(putTuple(sink.view, sink.room(128), view, tuple));
+  sink.commit(putTuple(sink.view, sink.room(TUPLE_BYTES + SLACK), view, tuple));
   return sink.take();
 }
 
 test.each<[name: string, protocol: number, headers: string, text: string]>([
   ["tcp", ETH_P_IP, TCP_IPV4, "10.0.2.15:40718->1.0.0.1:8080(tcp)"],
   ["udp", ETH_P_IP, ipv4("0000", "11", "0035 ffff"), V4("53 65535", "udp")],
-  ["sctp has ports but no name", ETH_P_IP, ipv4("0000", "84", PORTS), V4("40718 8080", "")],
-  ["dccp", ETH_P_IP, ipv4("0000", "21", PORTS), V4("40718 8080", "")],
-  ["udp-lite", ETH_P_IP, ipv4("0000", "88", PORTS), V4("40718 8080", "")],
-  ["icmp", ETH_P_IP, ipv4("0000", "01", "08 00 0000 1234 0001"), V4("0 0", "icmp")],
-  ["gre", ETH_P_IP, ipv4("0000", "2f", "0000 0800"), V4("0 0", "")],
+  ["sctp", ETH_P_IP, ipv4("0000", "84", PORTS), V4("40718 8080", "sctp")],
+  ["dccp", ETH_P_IP, ipv4("0000", "21", PORTS), V4("40718 8080", "dccp")],
+  ["udp-lite", ETH_P_IP, ipv4("0000", "88", PORTS), V4("40718 8080", "udplite")],
+  ["icmp", ETH_P_IP, ipv4("0000", "01", "08 00 0000 1234 0001"), V4("0 0", "icmp:echo,id=4660,seq=1")],
+  ["icmp, an error", ETH_P_IP, ipv4("0000", "01", "03 04 0000 0000 05dc"), V4("0 0", "icmp:unreach,code=4")],
+  ["icmp, a type without a name", ETH_P_IP, ipv4("0000", "01", "4d 03"), V4("0 0", "icmp:type=77,code=3")],
+  [
+    "icmp, cut off in its sequence number",
+    ETH_P_IP,
+    ipv4("0000", "01", "00 00 0000 1234 00"),
+    V4("0 0", "icmp:echoreply"),
+  ],
+  ["icmp, nothing of it", ETH_P_IP, ipv4("0000", "01", "08"), V4("0 0", "icmp")],
+  ["gre", ETH_P_IP, ipv4("0000", "2f", "0000 0800 0000002a"), V4("0 0", "gre")],
+  ["gre with a key", ETH_P_IP, ipv4("0000", "2f", "2000 0800 0000002a"), V4("0 0", "gre:key=0x2a")],
+  ["gre with a key of 0", ETH_P_IP, ipv4("0000", "2f", "2000 6558 00000000"), V4("0 0", "gre:key=0x0")],
+  [
+    "gre, a checksum before the key",
+    ETH_P_IP,
+    ipv4("0000", "2f", "b000 0800 12340000 ffffffff 7"),
+    V4("0 0", "gre:key=0xffffffff"),
+  ],
+  ["gre, the key cut off", ETH_P_IP, ipv4("0000", "2f", "a000 0800 12340000 ffffff"), V4("0 0", "gre")],
+  [
+    "gre of PPTP has a call number there",
+    ETH_P_IP,
+    ipv4("0000", "2f", "2001 880b 00040007"),
+    V4("0 0", "gre"),
+  ],
+  ["esp", ETH_P_IP, ipv4("0000", "32", "00c0ffee 00000001"), V4("0 0", "esp:spi=0xc0ffee")],
+  ["esp cut off", ETH_P_IP, ipv4("0000", "32", "00c0ff"), V4("0 0", "esp")],
+  ["ah", ETH_P_IP, ipv4("0000", "33", "06 04 0000 00c0ffee 00000001"), V4("0 0", "ah:spi=0xc0ffee")],
+  ["a protocol by its name", ETH_P_IP, ipv4("0000", "59", "0201"), V4("0 0", "ospf")],
+  ["a protocol by its number", ETH_P_IP, ipv4("0000", "c8", "0201"), V4("0 0", "200")],
   ["first fragment", ETH_P_IP, ipv4("2000", "11", PORTS), V4("40718 8080", "udp")],
-  ["later fragment: payload is no port", ETH_P_IP, ipv4("20b9", "11", PORTS), V4("0 0", "udp")],
+  ["later fragment: payload is no port", ETH_P_IP, ipv4("20b9", "11", PORTS), V4("0 0", "udp:frag=1480")],
   [
     "options",
     ETH_P_IP,
@@ -70,7 +101,8 @@ test.each<[name: string, protocol: number, headers: string, text: string]>([
   ["half a tag", VLAN, "0064", NONE],
 
   ["tcp6", ETH_P_IPV6, ipv6("06", PORTS), AB("40718 8080", "tcp")],
-  ["icmp6", ETH_P_IPV6, ipv6("3a", "80 00 0000 0102 0001"), AB("0 0", "icmp6")],
+  ["icmp6", ETH_P_IPV6, ipv6("3a", "80 00 0000 0102 0001"), AB("0 0", "icmp6:echo,id=258,seq=1")],
+  ["icmp6, a neighbour", ETH_P_IPV6, ipv6("3a", "87 00 0000 00000000"), AB("0 0", "icmp6:neighborsolicit")],
   ["hop-by-hop", ETH_P_IPV6, ipv6("00", `06 00 000000000000 ${PORTS}`), AB("40718 8080", "tcp")],
   [
     "routing of 24 bytes, destination options",
@@ -85,10 +117,10 @@ test.each<[name: string, protocol: number, headers: string, text: string]>([
     AB("40718 8080", "tcp"),
   ],
   ["first fragment6", ETH_P_IPV6, ipv6("2c", `11 00 0001 00000007 ${PORTS}`), AB("40718 8080", "udp")],
-  ["later fragment6", ETH_P_IPV6, ipv6("2c", `11 00 05a9 00000007 ${PORTS}`), AB("0 0", "udp")],
-  ["esp", ETH_P_IPV6, ipv6("32", "00000001 00000001"), AB("0 0", "")],
-  ["no next header", ETH_P_IPV6, ipv6("3b", PORTS), AB("0 0", "")],
-  ["extension cut off", ETH_P_IPV6, ipv6("00", "06 00 0000"), AB("0 0", "")],
+  ["later fragment6", ETH_P_IPV6, ipv6("2c", `11 00 05a9 00000007 ${PORTS}`), AB("0 0", "udp:frag=1448")],
+  ["esp", ETH_P_IPV6, ipv6("32", "00000001 00000001"), AB("0 0", "esp:spi=0x1")],
+  ["no next header", ETH_P_IPV6, ipv6("3b", PORTS), AB("0 0", "59")],
+  ["extension cut off", ETH_P_IPV6, ipv6("00", "06 00 0000"), AB("0 0", "0")],
   [
     "extension longer than the packet",
     ETH_P_IPV6,
@@ -101,7 +133,7 @@ test.each<[name: string, protocol: number, headers: string, text: string]>([
     ipv6("3c", `${"3c 00 000000000000".repeat(7)} 06 00 000000000000 ${PORTS}`),
     AB("40718 8080", "tcp"),
   ],
-  ["nine extensions", ETH_P_IPV6, ipv6("3c", `${"3c 00 000000000000".repeat(9)} ${PORTS}`), AB("0 0", "")],
+  ["nine extensions", ETH_P_IPV6, ipv6("3c", `${"3c 00 000000000000".repeat(9)} ${PORTS}`), AB("0 0", "60")],
 ])("%s", (_, protocol, headers, expected) => {
   expect(text(fromHex(headers), protocol)).toBe(expected);
 });
@@ -118,11 +150,16 @@ test.each<[address: string, text: string]>([
   ["00000000 00000000 00000000 0a000001", "::a00:1"],
 ])("IPv6 address %s", (address, expected) => {
   const headers = fromHex(`60000000 0000 3b 40 ${address} ${address}`);
-  expect(text(headers, ETH_P_IPV6)).toBe(`[${expected}]:0->[${expected}]:0()`);
+  expect(text(headers, ETH_P_IPV6)).toBe(`[${expected}]:0->[${expected}]:0(59)`);
 });
 
 test.each<[headers: string, protocol: number, found: Partial<Tuple>]>([
-  [ipv4("0000", "01", "08 00 0000 1234 0001"), ETH_P_IP, { icmpType: 8, icmpCode: 0, icmpId: 0x1234 }],
+  [ipv4("0000", "01", "08 00 0000 1234 0001"), ETH_P_IP, {
+    icmpType: 8,
+    icmpCode: 0,
+    icmpId: 0x1234,
+    icmpSequence: 1,
+  }],
   [ipv4("0000", "01", "03 04 0000 1234 0001"), ETH_P_IP, { icmpType: 3, icmpCode: 4, icmpId: -1 }],
   [ipv4("0000", "01", "08 00 0000"), ETH_P_IP, { icmpType: 8, icmpCode: 0, icmpId: -1 }],
   [ipv6("3a", "81 00 0000 0102 0001"), ETH_P_IPV6, { icmpType: 129, icmpCode: 0, icmpId: 0x0102 }],
@@ -146,7 +183,7 @@ test("random bytes: nothing beyond the length is read, and every line can be wri
   };
   const starts = [0x45, 0x46, 0x4f, 0x60, 0x6f, 0x40];
   const protocols = [0, ETH_P_IP, ETH_P_IPV6, VLAN, QINQ, ARP, 3];
-  const nexts = [0, 43, 44, 51, 60, 6, 17, 58, 139];
+  const nexts = [0, 43, 44, 51, 60, 6, 17, 58, 139, 1, 47, 50];
   const one = new Tuple(), two = new Tuple();
   for (let round = 0; round < 50_000; round++) {
     const length = random(104);
@@ -161,7 +198,9 @@ test("random bytes: nothing beyond the length is read, and every line can be wri
     // The view ends with the packet: reading on would throw.
     const exact = new DataView(bytes.buffer);
     decodeTuple(exact, 0, length, protocol, one);
-    expect(text(bytes, protocol)).toMatch(/^[[\].:\da-f]*:\d+->[[\].:\da-f]*:\d+\((tcp|udp|icmp6?)?\)$/);
+    expect(text(bytes, protocol)).toMatch(
+      /^[[\].:\da-f]*:\d+->[[\].:\da-f]*:\d+\(([\da-z]+(:[\da-z=,]+)?)?\)$/,
+    );
 
     // The same packet elsewhere and with other bytes around it.
     const around = new Uint8Array(length + 64).fill(random(256));

@@ -58,6 +58,13 @@ describe("the peer's line is expected", () => {
       { ...theirs, func: "sk_skb_reason_drop" },
       ["PROCESS", "FUNC"],
     ],
+    ["with (icmp) alone", { ...ours, detail: "echo,id=7,seq=1" }, theirs, ["PROCESS", "TUPLE"]],
+    [
+      "without the key and the name of a protocol",
+      { ...ours, tuple: "10.9.2.2:0->10.9.1.2:0(gre)", detail: "key=0x2a" },
+      { ...theirs, tuple: "10.9.2.2:0->10.9.1.2:0()" },
+      ["PROCESS", "TUPLE", "TUPLE"],
+    ],
     ["without a stack it has lost", { ...ours, below: ["ip_rcv", "process_backlog"] }, theirs, [
       "PROCESS",
       "`--output-stack`",
@@ -105,13 +112,13 @@ test("the second writer writes pwru's lines", () => {
   const timed = { ...ours, time: "2026-08-21T10:15:30.123", timestamp: 45557282884169 };
   expect([
     layoutHeader(ours),
-    layout(ours, 34),
+    layout({ ...ours, detail: "echo,id=7,seq=1" }, 50),
     layoutHeader(timed),
     layout({ ...timed, process: "/usr/bin/curl:12345", func: "sk_skb_reason_drop", reason: "NO_SOCKET" }, 0),
   ]).toEqual([
     "SKB                CPU PROCESS          NETNS      MARK/x        IFACE       PROTO  MTU   LEN   TUPLE FUNC",
     "0xff29246ab2f58800 1   ping:222         4026531840 0           podveth:2     0x0800 1500  84    " +
-    "10.9.2.2:0->10.9.1.2:0(icmp)       ip_rcv",
+    "10.9.2.2:0->10.9.1.2:0(icmp:echo,id=7,seq=1)       ip_rcv",
     "TIME                    SKB                CPU PROCESS          TIMESTAMP        NETNS      MARK/x" +
     "        IFACE       PROTO  MTU   LEN   TUPLE FUNC",
     "2026-08-21T10:15:30.123 0xff29246ab2f58800 1   ~/bin/curl:12345 45557282884169   4026531840 0     " +

@@ -7,9 +7,13 @@ export const layoutHeader = (line: TraceLine): string =>
   (line.timestamp === undefined ? "" : ` ${"TIMESTAMP".padEnd(16)}`) +
   ` ${"NETNS".padEnd(10)} ${"MARK/x".padEnd(8)} ${centred("IFACE")} PROTO  MTU   LEN   TUPLE FUNC`;
 
+/** Tuple and detail as they are printed. */
+export const tupleText = ({ tuple = "", detail }: TraceLine): string =>
+  detail === undefined ? tuple : tuple.replace(/\)$/, `:${detail})`);
+
 /** @param tupleWidth of the longest tuple so far, this one included */
 export function layout(line: TraceLine, tupleWidth: number): string {
-  const { skb, cpu, process, netns, mark = 0, iface, ifindex, proto = 0, mtu, len, tuple = "", func } = line;
+  const { skb, cpu, process, netns, mark = 0, iface, ifindex, proto = 0, mtu, len, func } = line;
   const name = iface === "" ? String(ifindex) : `${iface}:${ifindex}`;
   const reason = line.reason === undefined ? "" : `(${reasonName(line.reason)})`;
   return (line.time === undefined ? "" : `${line.time.padEnd(23)} `) +
@@ -17,7 +21,7 @@ export function layout(line: TraceLine, tupleWidth: number): string {
     (line.timestamp === undefined ? "" : ` ${String(line.timestamp).padEnd(16)}`) +
     ` ${String(netns).padEnd(10)} ${mark.toString(16).padEnd(8)} ${centred(lastOf(name))}` +
     ` 0x${proto.toString(16).padStart(4, "0")} ${String(mtu).padEnd(5)} ${String(len).padEnd(5)}` +
-    ` ${tuple.padEnd(tupleWidth)} ${func}${reason}`;
+    ` ${tupleText(line).padEnd(tupleWidth)} ${func}${reason}`;
 }
 
 /** 16 bytes at most: of what is longer the end, behind "~". */

@@ -54,6 +54,18 @@ test.each<[name: string, output: string, records: TraceLine[]]>([
     }],
   ],
   [
+    "what stands behind a protocol; TCP's flags stay",
+    "SKB                CPU PROCESS          TUPLE FUNC\n" +
+    "0xffff8880052a4e00 1   ~/bin/curl:12345 10.0.2.15:0->1.0.0.1:0(icmp:echo,id=7,seq=1) ip_rcv\n" +
+    "0xffff8880052a4e00 1   ~/bin/curl:12345 10.0.2.15:0->1.0.0.1:0(gre:key=0x2a)         ip_rcv\n" +
+    "0xffff8880052a4e00 1   ~/bin/curl:12345 10.0.2.15:1->1.0.0.1:2(tcp:SYN|ACK)          ip_rcv",
+    [
+      { ...ours, func: "ip_rcv", tuple: "10.0.2.15:0->1.0.0.1:0(icmp)", detail: "echo,id=7,seq=1" },
+      { ...ours, func: "ip_rcv", tuple: "10.0.2.15:0->1.0.0.1:0(gre)", detail: "key=0x2a" },
+      { ...ours, func: "ip_rcv", tuple: "10.0.2.15:1->1.0.0.1:2(tcp:SYN|ACK)" },
+    ],
+  ],
+  [
     "a stack below its record",
     "SKB                CPU PROCESS          FUNC\n" +
     "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output\nip_output\nip_local_out",

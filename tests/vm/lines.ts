@@ -27,7 +27,10 @@ export interface TraceLine {
   readonly proto?: number;
   readonly mtu?: number;
   readonly len?: number;
+  /** addresses, ports and protocol, with the flags of TCP */
   readonly tuple?: string;
+  /** what stands behind other protocols: "echo,id=7,seq=1" of "(icmp:echo,id=7,seq=1)" */
+  readonly detail?: string;
   readonly caller?: string;
   readonly tunnel?: string;
   readonly below: readonly string[];
@@ -110,6 +113,12 @@ function functionOf(text: string): { func: string; reason?: string } {
   return { func, reason: reason.replace(/^SKB_DROP_REASON_/, "") };
 }
 
+/** "10.0.0.1:0->10.0.0.2:0(icmp:echo,id=7,seq=1)" -> the tuple as pwru has it, and the rest; TCP's flags stay. */
+function tupleOf(text: string): { tuple: string; detail?: string } {
+  const [, tuple, protocol, detail] = /^(.*)\(((?!tcp:[A-Z])\w+):([^)]*)\)$/.exec(text) ?? [];
+  return detail === undefined ? { tuple: text } : { tuple: `${tuple}(${protocol})`, detail };
+}
+
 function record(cells: Groups): TraceLine {
   const number = (name: string, base = 10) =>
     cells[name] === undefined ? {} : { [name]: parseInt(cells[name], base) };
@@ -128,7 +137,7 @@ function record(cells: Groups): TraceLine {
     ...number("proto", 16),
     ...number("mtu"),
     ...number("len"),
-    ...text("tuple"),
+    ...(cells["tuple"] === undefined ? {} : tupleOf(cells["tuple"])),
     ...text("caller"),
     ...text("tunnel"),
     below: [],

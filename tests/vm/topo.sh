@@ -79,6 +79,10 @@ listen() {
 # say NETNS ADDRESS: one short message by TCP or UDP, in socat's notation; a refusal is part of the game.
 say() { echo hello | ip netns exec "$1" socat -u -T 2 - "$2"; } 2> /dev/null
 
+# raw NETNS ADDRESS BYTES: one packet behind an IP header of the kernel's; the address in socat's notation, with the IP
+# protocol, the bytes in printf's.
+raw() { printf "$3" | ip netns exec "$1" socat -u - "$2"; }
+
 # echo_request NETNS ADDRESS: one ICMP or ICMPv6 echo.
 echo_request() { ip netns exec "$1" ping -q -c1 -W2 "$2" > /dev/null; }
 

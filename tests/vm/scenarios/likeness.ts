@@ -4,7 +4,7 @@
  */
 import { expect } from "bun:test";
 import { type Difference, differences, expectedOfPeer } from "../differences.ts";
-import { layout, layoutHeader } from "../layout.ts";
+import { layout, layoutHeader, tupleText } from "../layout.ts";
 import type { TraceLine } from "../lines.ts";
 import type { Run, Scenario } from "../scenario.ts";
 
@@ -68,6 +68,8 @@ RULES
       say dns UDP4:10.9.1.2:4099
       say dns UDP6:[fd00:9:1::2]:4099
       say dns TCP4:10.9.1.2:4099
+      raw dns IP4-SENDTO:10.9.1.2:47 '\\x20\\0\\x8\\0\\0\\0\\0\\x2a'
+      raw dns IP4-SENDTO:10.9.1.2:132 '\\x9\\x63\\x10\\x03\\0\\0\\0\\0\\0\\0\\0\\0'
       ip netns exec dns ping -q -c1 -W2 -m 42 10.9.1.2 > /dev/null
     }
     ${pairs.map(pairOf).join("\n")}
@@ -88,8 +90,10 @@ RULES
         linesOf(run, "ours-plain").map(({ tuple }) => tuple?.replace(/:[1-9]\d*->/, ":*->")),
       );
       expect([...tuples].sort()).toEqual([
+        "10.9.2.2:*->10.9.1.2:4099(sctp)",
         "10.9.2.2:*->10.9.1.2:4099(tcp)",
         "10.9.2.2:*->10.9.1.2:4099(udp)",
+        "10.9.2.2:0->10.9.1.2:0(gre)",
         "10.9.2.2:0->10.9.1.2:0(icmp)",
         "[fd00:9:2::2]:*->[fd00:9:1::2]:4099(udp)",
         "[fd00:9:2::2]:0->[fd00:9:1::2]:0(icmp6)",
@@ -178,7 +182,7 @@ function printed(run: Run, name: string): string[] {
 function laidOut(run: Run, name: string): string[] {
   const lines = linesOf(run, `ours-${name}`), [first] = lines;
   let width = 0;
-  const text = lines.map((line) => layout(line, width = Math.max(width, line.tuple?.length ?? 0)));
+  const text = lines.map((line) => layout(line, width = Math.max(width, tupleText(line).length)));
   return first === undefined ? text : [layoutHeader(first), ...text];
 }
 
