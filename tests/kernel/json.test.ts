@@ -3,6 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { expectFields, rowsOfTracepoints, wordsOf } from "../output/json_options.ts";
 import { validEvent, validLine } from "../output/schema.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
 import { rawTraceWhile, sendDatagrams, sh, VethPair } from "./tracer.ts";
@@ -138,6 +139,45 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("JSON lines (needs root, Linux 5.8)
     expect(withDevice).toBeGreaterThan(8);
     expect(events.some(({ cb }) => (cb as number[]).some((word) => word !== 0))).toBe(true);
   });
+
+  test("every pair of options: the fields that were asked for, and no others", async () => {
+    using pair = new VethPair("jpairs");
+    let ready = 0;
+    const all = Promise.withResolvers<void>(), words = ["host 10.77.0.2 and (icmp or tcp port 4084)"];
+    // All tracers watch the same packets.
+    const traces = rowsOfTracepoints.map((row) =>
+      rawTraceWhile([...JSON_LINES, ...wordsOf(row), ...words], () => {
+        if (++ready === rowsOfTracepoints.length) {
+          sh(`taskset -c 0 ip netns exec ${pair.a} bash -c '
+            ping -c1 -W2 10.77.0.2; ! echo > /dev/tcp/10.77.0.2/4084'`);
+          all.resolve();
+        }
+        return all.promise;
+      })
+    );
+    expect(rowsOfTracepoints.length).toBeGreaterThan(8);
+    for (const [i, { stdout, stderr, status }] of (await Promise.all(traces)).entries()) {
+      const row = rowsOfTracepoints[i]!;
+      expect({ row, stderr, status }).toMatchObject({ row, status: 0 });
+      const lines = stdout.trimEnd().split("\n").map(validLine), end = lines.pop();
+      const events = lines.filter(({ type }) => type === "tracepoint");
+      expect(end).toMatchObject({ type: "end", shown: events.length, lost: 0 });
+      expect(events.length).toBeGreaterThan(8);
+      for (const event of events) expectFields(row, event);
+      expect(new Set(lines.map(({ type }) => type))).toEqual(
+        new Set(row.summary === "on" ? ["tracepoint", "outcome"] : ["tracepoint"]),
+      );
+      // What is zero is there, as a number.
+      const onCpu0 = events.filter(({ cpu }) => cpu === 0);
+      expect(onCpu0.length).toBeGreaterThan(0);
+      if (row["output-meta"] === "on") expect(new Set(onCpu0.map(({ mark }) => mark))).toEqual(new Set([0]));
+      if (row["output-tuple"] === "on") {
+        const pings = events.map(tupleOf).filter(({ proto }) => proto === 1);
+        expect(pings.length).toBeGreaterThan(4);
+        for (const { sport, dport, icmp_code } of pings) expect([sport, dport, icmp_code]).toEqual([0, 0, 0]);
+      }
+    }
+  }, 120_000);
 
   test("names that would break a line: of a process, an interface and a namespace", async () => {
     const netns = 'pwru-"\\j', iface = 'e"\\\x01\u00fc';

@@ -32,6 +32,7 @@ export interface TraceLine {
   /** what stands behind other protocols: "echo,id=7,seq=1" of "(icmp:echo,id=7,seq=1)" */
   readonly detail?: string;
   readonly caller?: string;
+  /** as `tuple` */
   readonly tunnel?: string;
   readonly below: readonly string[];
 }
@@ -139,7 +140,7 @@ function record(cells: Groups): TraceLine {
     ...number("len"),
     ...(cells["tuple"] === undefined ? {} : tupleOf(cells["tuple"])),
     ...text("caller"),
-    ...text("tunnel"),
+    ...(cells["tunnel"] === undefined ? {} : { tunnel: tupleOf(cells["tunnel"]).tuple }),
     below: [],
   };
 }

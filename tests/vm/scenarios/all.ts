@@ -9,6 +9,7 @@ import { leftovers } from "./leftovers.ts";
 import { selection } from "./options.ts";
 import { likeness } from "./likeness.ts";
 import { outputs } from "./outputs.ts";
+import { print } from "./print.ts";
 import { programs } from "./programs.ts";
 import { protocols } from "./protocols.ts";
 import { recipesOfManual } from "./recipes.ts";
@@ -24,6 +25,7 @@ export const scenarios: readonly Scenario[] = [
   encapsulation,
   selection,
   outputs,
+  print,
   likeness,
   flood,
   refusing,
