@@ -81,5 +81,8 @@ console.log(
     (bytes! / 2 ** 20).toFixed(0)
   } MiB came out; status ${pipeline.exitCode}`,
 );
-console.log(readFileSync(path("err"), "latin1").trimEnd().split("\n").slice(-4).join("\n"));
+const closing = readFileSync(path("err"), "latin1").trimEnd().split("\n").slice(-4).join("\n");
+const [, shown, lost = 0] = /showed (\d+) events, lost (?:none|(\d+))/.exec(closing)?.map(Number) ?? [];
+console.log(closing);
+console.log(`shown and lost: ${(shown! + (lost || 0)) / sent} for each datagram`);
 rmSync(directory, { recursive: true });
