@@ -161,7 +161,7 @@ export class SymbolTable {
     return rows;
   }
 
-  /** The symbol that starts at `address`; of several the last of the file. */
+  /** The symbol that starts at `address`; of several the first of the file, which the kernel prints too. */
   at(address: bigint): KernelSymbol | undefined {
     const low = low48(address), position = low === undefined ? -1 : this.#positionOf(low);
     return position >= 0 && this.#byAddress!.addresses[position] === low
@@ -170,8 +170,8 @@ export class SymbolTable {
   }
 
   /**
-   * The symbol at or before `address` and how many bytes before; undefined below the first. Above the last
-   * symbol it is the last, so a caller who knows where the text ends has to look at the offset.
+   * The symbol at or before `address`, as `at`, and how many bytes before; undefined below the first. Above the
+   * last symbol it is the last, so a caller who knows where the text ends has to look at the offset.
    */
   nearest(address: bigint): { readonly symbol: KernelSymbol; readonly offset: number } | undefined {
     const low = low48(address), position = low === undefined ? -1 : this.#positionOf(low);
@@ -180,7 +180,7 @@ export class SymbolTable {
     return { symbol: this.symbol(rows[position]!), offset: low! - addresses[position]! };
   }
 
-  /** The last position in address order that is not above `low`, or -1. */
+  /** The position in address order of the symbol that is not above `low`, the first of its address; or -1. */
   #positionOf(low: number): number {
     const { addresses } = this.#byAddress ??= this.#sort();
     let from = 0, to = addresses.length;
@@ -189,12 +189,14 @@ export class SymbolTable {
       if (addresses[middle]! <= low) from = middle + 1;
       else to = middle;
     }
-    return from - 1;
+    let position = from - 1;
+    while (position > 0 && addresses[position - 1] === addresses[position]) position--;
+    return position;
   }
 
   /**
    * A merge sort of natural runs: the kernel's own symbols come in order, those of each module nearly so.
-   * Stable, so that the last of equal addresses is the last of the file.
+   * Stable, so that the first of equal addresses is the first of the file.
    */
   #sort(): { addresses: Float64Array; rows: Uint32Array } {
     const keys = this.#columns.addresses, count = this.#count;

@@ -97,6 +97,26 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("JSON lines (needs root, Linux 5.8)
     expect(functions.at(-1)).toMatch(/^entry_|^el0/);
   });
 
+  test("places are addresses where the kernel hides its symbols, which is said once", async () => {
+    const { stdout, stderr, status } = await rawTraceWhile(
+      [...JSON_LINES, "--output-stack", "--filter-func", "kfree_skb", "udp and dst port 4085"],
+      () => void sh("for i in 1 2 3; do echo hello > /dev/udp/127.0.0.1/4085; done"),
+      "SIGINT",
+      ["setpriv", "--inh-caps", "-syslog", "--bounding-set", "-syslog"],
+    );
+    expect({ stderr, status }).toMatchObject({ status: 0 });
+    const events = allButEnd(stdout).map(validEvent);
+    expect(events).toHaveLength(3);
+    for (const { location, stack } of events) {
+      expect(location).toMatch(/^0xf{8}[0-9a-f]{8}$/);
+      expect((stack as string[]).length).toBeGreaterThan(5);
+      for (const place of stack as string[]) expect(place).toMatch(/^0xf{8}[0-9a-f]{8}$/);
+    }
+    expect(stderr.match(/WARN Places in the code have no names.*/g)).toEqual([
+      'WARN Places in the code have no names error="Cannot see addresses in /proc/kallsyms: all are 0"',
+    ]);
+  });
+
   test("values of expressions are those of the fields beside them", async () => {
     using pair = new VethPair("jvalue");
     const expressions = {

@@ -33,14 +33,20 @@ export async function traceWhile(
   return { ...trace, lines: trace.stdout === "" ? [] : parseLines(trace.stdout) };
 }
 
-/** The same, for output that is no text in columns, or goes to a file. */
+/**
+ * The same, for output that is no text in columns, or goes to a file.
+ *
+ * @param under a command that runs the one behind its words in its own place, such as setpriv
+ */
 export async function rawTraceWhile(
   words: readonly string[],
   traffic: (pid: number) => void | Promise<void>,
   signal: "SIGINT" | "SIGHUP" = "SIGINT",
+  under: readonly string[] = [],
 ): Promise<RawTrace> {
   const directory = mkdtempSync(join(tmpdir(), "pwru-test-")), ready = join(directory, "ready");
-  const tracer = Bun.spawn([process.execPath, join(root, "main.ts"), "--ready-file", ready, ...words], {
+  const command = [...under, process.execPath, join(root, "main.ts"), "--ready-file", ready, ...words];
+  const tracer = Bun.spawn(command, {
     stdin: "ignore",
     stdout: Bun.file(join(directory, "out")),
     stderr: Bun.file(join(directory, "err")),

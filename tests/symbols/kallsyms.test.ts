@@ -48,7 +48,7 @@ test("functions are kept, data and padding are not", () => {
   expect(symbols.addresses("cleanup", "veth")).toEqual([0xffffffffc06ac000n]);
   const { symbol, offset } = symbols.nearest(0xffffffff8a602025n)!;
   expect([symbolText(symbol), offset]).toEqual(["ip_rcv", 5]);
-  expect(symbolText(symbols.at(0xffffffff8b100000n)!)).toBe("weak_alias");
+  expect(symbolText(symbols.at(0xffffffff8b100000n)!)).toBe("weak_function");
 });
 
 test("what is no line of that shape is left out", () => {

@@ -73,8 +73,8 @@ describe("by address", () => {
     [50n, "a", 0],
     [99n, "a", 49],
     [100n, "b", 0],
-    [200n, "alias", 0], // the last line wins, as in pwru
-    [249n, "alias", 49],
+    [200n, "c", 0], // the first of its names, as the kernel prints it
+    [249n, "c", 49],
     [250n, "e[m]", 0],
     [300n, "d[m]", 0],
     [0x7fff00000000n, "d[m]", 0x7fff00000000 - 300],
