@@ -77,7 +77,7 @@ describe("the peer's line is expected", () => {
     ],
   ])("%s", (_name, line, peer, rows) => {
     const shown = new Set<Difference>();
-    expect(expectedOfPeer(line, peer, nodeNetns, shown)).toEqual(peer);
+    expect(expectedOfPeer(line, peer, nodeNetns, "6.12", shown)).toEqual(peer);
     expect(differences.filter((row) => shown.has(row)).map(({ where }) => where)).toEqual(rows);
   });
 
@@ -96,7 +96,13 @@ describe("the peer's line is expected", () => {
       below: filled(["(struct sk_buff){", " .len = 2,", "}"]),
     }],
   ])("and not %s", (_name, line, peer) => {
-    expect(expectedOfPeer(line, peer, nodeNetns, new Set())).not.toEqual(peer);
+    expect(expectedOfPeer(line, peer, nodeNetns, "6.12", new Set())).not.toEqual(peer);
+  });
+
+  test("a stack that was lost on Linux 5.10, and there alone", () => {
+    const line = { ...ours, below: ["ip_forward"] }, peer = { ...theirs, below: ["ip_forward", "ip_rcv"] };
+    expect(expectedOfPeer(line, peer, nodeNetns, "5.10", new Set())).toEqual(peer);
+    expect(expectedOfPeer(line, peer, nodeNetns, "6.12", new Set())).not.toEqual(peer);
   });
 
   test("of a long dump as much as fits", () => {
@@ -104,7 +110,7 @@ describe("the peer's line is expected", () => {
     const text = (value: string) => [...dump(value).slice(0, 2), ...rest, "}", ""];
     const cut = `${text("0x00000000a4214a80").join("\n").slice(0, 2047)}\0`.split("\n");
     const peer = { ...theirs, below: cut }, line = { ...ours, below: text("0xff29246a0185ac80") };
-    expect(expectedOfPeer(line, peer, nodeNetns, new Set())).toEqual(peer);
+    expect(expectedOfPeer(line, peer, nodeNetns, "6.12", new Set())).toEqual(peer);
   });
 });
 

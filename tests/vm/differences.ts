@@ -4,6 +4,7 @@
  * The scenario `likeness` makes of our line, row by row, the line that the peer must have printed; nothing but
  * these rows may come between them. docs/differences.md shows the same rows.
  */
+import type { KernelName } from "./images.ts";
 import type { TraceLine } from "./lines.ts";
 
 export interface Difference {
@@ -15,6 +16,8 @@ export interface Difference {
   readonly reason: string;
   /** it depends on the moment: not every run shows it */
   readonly seldom?: true;
+  /** kernels that it is about; absent: all */
+  readonly kernels?: readonly KernelName[];
   /** whether it shows on this event; `nodeNetns` is the namespace that both tracers run in */
   readonly shows: (ours: TraceLine, peer: TraceLine, nodeNetns: number) => boolean;
   /** what the peer has instead of ours */
@@ -105,10 +108,11 @@ export const differences: readonly Difference[] = [
   },
   {
     where: "FUNC",
-    ours: "the reason of every function that is given one, in brackets",
-    peer: "the name alone; a reason for `kfree_skb_reason`",
-    reason: "as `sk_skb_reason_drop`, new in Linux 6.11; the kernel's types tell which functions these are",
-    shows: ({ func, reason }) => func !== "kfree_skb_reason" && reason !== undefined,
+    ours: "the reason of `sk_skb_reason_drop`, in brackets",
+    peer: "the name alone",
+    reason: "that function is new in Linux 6.11; later versions of pwru show its reason too",
+    kernels: ["6.12"],
+    shows: ({ func, reason }) => func === "sk_skb_reason_drop" && reason !== undefined,
     instead: () => ({ reason: undefined }),
   },
   {
@@ -121,7 +125,17 @@ export const differences: readonly Difference[] = [
     instead: () => ({ below: [] }),
   },
   {
+    where: "`--output-stack`",
+    ours: "on Linux 5.10 the function alone, in those of which the kernel loses its way behind their entry",
+    peer: "the whole stack",
+    reason: "it probes the entry itself, which is slower; README, Limits",
+    kernels: ["5.10"],
+    shows: ({ below }, peer) => below.length === 1 && peer.below.length > 1 && peer.below[0] === below[0],
+    instead: (_ours, { below }) => ({ below }),
+  },
+  {
     where: "`--output-skb`",
+    kernels: ["6.12"],
     ours: "pointers as they are",
     peer: "hashes of pointers",
     reason: "so that they can be compared with those of other tools, and with the SKB column",
@@ -136,6 +150,7 @@ export const differences: readonly Difference[] = [
   },
   {
     where: "`--output-skb`",
+    kernels: ["6.12"],
     ours: "the whole text, and no more",
     peer: "2048 bytes: a longer text is cut, a shorter one filled up with NULs",
     reason: "what is missing would look like what is zero; and `grep` takes NULs for a binary file",
@@ -148,6 +163,10 @@ function isDump(below: readonly string[]): boolean {
   return below[0]?.startsWith("(struct sk_buff){") ?? false;
 }
 
+/** Those that there can be on this kernel. */
+export const differencesOn = (kernel: KernelName): readonly Difference[] =>
+  differences.filter(({ kernels }) => kernels?.includes(kernel) ?? true);
+
 /**
  * What the peer must have printed for an event of ours.
  *
@@ -157,10 +176,11 @@ export function expectedOfPeer(
   ours: TraceLine,
   peer: TraceLine,
   nodeNetns: number,
+  kernel: KernelName,
   shown: Set<Difference>,
 ): TraceLine {
   let line = ours;
-  for (const difference of differences) {
+  for (const difference of differencesOn(kernel)) {
     if (!difference.shows(line, peer, nodeNetns)) continue;
     shown.add(difference);
     line = { ...line, ...difference.instead(line, peer) } as TraceLine;

@@ -8,7 +8,9 @@ import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
 import { selection } from "./options.ts";
 import { likeness } from "./likeness.ts";
+import { million } from "./million.ts";
 import { outputs } from "./outputs.ts";
+import { pairs } from "./pairs.ts";
 import { print } from "./print.ts";
 import { programs } from "./programs.ts";
 import { protocols } from "./protocols.ts";
@@ -26,6 +28,8 @@ export const scenarios: readonly Scenario[] = [
   selection,
   outputs,
   print,
+  pairs,
+  million,
   likeness,
   flood,
   refusing,

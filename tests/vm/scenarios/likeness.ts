@@ -3,7 +3,7 @@
  * What it cannot do is compared nowhere; what is meant to differ is a row of differences.ts, and nothing else may.
  */
 import { expect } from "bun:test";
-import { type Difference, differences, expectedOfPeer } from "../differences.ts";
+import { type Difference, differencesOn, expectedOfPeer } from "../differences.ts";
 import { layout, layoutHeader, tupleText } from "../layout.ts";
 import type { TraceLine } from "../lines.ts";
 import type { Run, Scenario } from "../scenario.ts";
@@ -27,7 +27,7 @@ const pairs: readonly Pair[] = [
   { name: "stack", words: "--output-stack --timestamp relative", filter: fromDns },
   {
     name: "skb",
-    words: `--output-skb --timestamp absolute --filter-netns /run/netns/pod --filter-ifname eth0 ` +
+    words: `$dump --timestamp absolute --filter-netns /run/netns/pod --filter-ifname eth0 ` +
       `--output-limit-lines ${limit}`,
     filter: fromDns,
   },
@@ -54,9 +54,13 @@ export const likeness: Scenario = {
   name: "likeness",
   boot: "apart",
   kernels: ["6.12"],
-  limitSeconds: 240,
+  longKernels: ["5.10"],
+  limitSeconds: 300,
   script: `
     topo 1500
+    # The peer's does not load on Linux 5.10.
+    dump=--output-skb
+    [ "$(uname -r | cut -d. -f1)" != 5 ] || dump=
     nft -f - <<'RULES'
       table ip likeness {
         chain post { type nat hook postrouting priority 100; oifname "podveth" ip protocol icmp masquerade; }
@@ -107,7 +111,7 @@ RULES
     },
     "every difference of the table is one"(run) {
       const shown = new Set(names.flatMap((name) => [...compared(run, name).shown]));
-      expect(differences.filter((row) => !row.seldom && !shown.has(row))).toEqual([]);
+      expect(differencesOn(run.kernel).filter((row) => !row.seldom && !shown.has(row))).toEqual([]);
     },
     "every line of ours is laid out as pwru does it"(run) {
       for (const name of names) {
@@ -117,7 +121,9 @@ RULES
     "--output-stack: the peer has most of them"(run) {
       const stacks = linesOf(run, "peer-stack").filter(({ below }) => below.length > 1);
       expect(stacks.length).toBeGreaterThan(linesOf(run, "ours-stack").length / 2);
-      expect(linesOf(run, "ours-stack").every(({ below }) => below.length > 1)).toBe(true);
+      if (run.kernel !== "5.10") {
+        expect(linesOf(run, "ours-stack").every(({ below }) => below.length > 1)).toBe(true);
+      }
     },
     "--output-limit-lines: both end after as many"(run) {
       const both = ["ours-skb", "peer-skb"].map((name) => linesOf(run, name).length);
@@ -168,7 +174,7 @@ function compared(run: Run, name: string) {
   const nodeNetns = Number(run.text("node.inode")), shown = new Set<Difference>();
   const expected = ours.map((line, at) => {
     const beside = peer[at];
-    return beside === undefined ? line : expectedOfPeer(line, beside, nodeNetns, shown);
+    return beside === undefined ? line : expectedOfPeer(line, beside, nodeNetns, run.kernel, shown);
   });
   return { expected, peer, shown };
 }
