@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { columns } from "../lib/output/columns.ts";
 
 const [duration = "600", reader = "drain", ...words] = process.argv.slice(2);
-const SECONDS = Number(duration), PORT = 4077, SAMPLES = 20;
+const SECONDS = Number(duration), PORT = 40_777, SAMPLES = 20;
 const READERS: Readonly<Record<string, string>> = {
   drain: "exec cat",
   slow:

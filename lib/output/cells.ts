@@ -143,6 +143,9 @@ export class EventCells {
   readonly #frames = new Map<number, Frame>();
   readonly #processes = new Map<number, Process>();
   readonly #namespaces = new Map<number, Netns>();
+  /** what `netns` gave last: a packet stays in one for a while */
+  #lastKey = 0;
+  #lastNetns: Netns | undefined;
   readonly #namelessNetns: Cell;
   #generation: number;
 
@@ -255,12 +258,18 @@ export class EventCells {
     if (generation !== this.#generation) {
       this.#generation = generation;
       this.#namespaces.clear();
+      this.#lastNetns = undefined;
     }
-    const known = this.#namespaces.get(key);
-    if (known !== undefined) return known;
+    if (key === this.#lastKey && this.#lastNetns !== undefined) return this.#lastNetns;
     const inode = key >>> 0;
-    const text = this.#format.netns(inode);
-    return keep<Netns>(this.#namespaces, key, { inode, text, ifaces: new Map(), name: undefined });
+    const netns = this.#namespaces.get(key) ?? keep<Netns>(this.#namespaces, key, {
+      inode,
+      text: this.#format.netns(inode),
+      ifaces: new Map(),
+      name: undefined,
+    });
+    this.#lastKey = key;
+    return this.#lastNetns = netns;
   }
 
   netnsName(netns: Netns): Cell {

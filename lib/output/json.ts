@@ -10,7 +10,7 @@
  */
 import { packetEvent } from "../../bpf-programs/events.ts";
 import { Additions, lengthOf } from "./additions.ts";
-import { type Cell, cell, putAddress, putCell, putDecimal, putText, SLACK } from "./bytes.ts";
+import { Addresses, type Cell, cell, putCell, putDecimal, putText, SLACK } from "./bytes.ts";
 import { type CellFormat, codeText, EventCells, NOTHING, offsetOf } from "./cells.ts";
 import { EventClock } from "./clock.ts";
 import type { Ledger } from "./ledger.ts";
@@ -69,6 +69,7 @@ export class JsonPrinter implements EventPrinter {
   readonly #cells: EventCells;
   readonly #clock: EventClock;
   readonly #packets: PacketNumbers | undefined;
+  readonly #addresses = new Addresses();
   readonly #tuple = new Tuple();
   readonly #additions: Additions;
 
@@ -139,7 +140,7 @@ export class JsonPrinter implements EventPrinter {
     const out = sink.view;
     const skbLow = view.getInt32(offset + SKB, true), skbHigh = view.getInt32(offset + SKB + 4, true);
     to = putCell(out, to, this.#opening);
-    to = putAddress(out, to, skbHigh, skbLow);
+    to = this.#addresses.put(out, to, skbHigh, skbLow);
     if (this.#packets !== undefined) {
       const packet = this.#packets.read(view, offset);
       to = putCell(out, to, PACKET_KEY);

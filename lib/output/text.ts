@@ -7,10 +7,10 @@
 import { packetEvent } from "../../bpf-programs/events.ts";
 import { Additions, lengthOf } from "./additions.ts";
 import {
+  Addresses,
   cell,
   centre,
   printable,
-  putAddress,
   putCell,
   putDecimal,
   putHex,
@@ -62,6 +62,7 @@ export class TextPrinter implements EventPrinter {
   readonly #cells: EventCells;
   readonly #clock: EventClock;
   readonly #packets: PacketNumbers | undefined;
+  readonly #addresses = new Addresses();
   readonly #tuple = new Tuple();
   readonly #additions: Additions;
   #longestTuple = 0;
@@ -150,7 +151,7 @@ export class TextPrinter implements EventPrinter {
     }
     const skbLow = view.getInt32(offset + SKB, true), skbHigh = view.getInt32(offset + SKB + 4, true);
     let end = to + SKB_WIDTH;
-    to = putSpaces(out, putAddress(out, to, skbHigh, skbLow), end);
+    to = putSpaces(out, this.#addresses.put(out, to, skbHigh, skbLow), end);
     to = putSpace(out, to);
     if (this.#packets !== undefined) {
       end = to + PACKET_WIDTH;

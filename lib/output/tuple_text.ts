@@ -1,6 +1,6 @@
 /** A tuple as text, in pwru's form; addresses and flags also for what else shows them. */
 import { namedConstants } from "../pcap_filter/tables.ts";
-import { type Cell, cell, putCell, putDecimal, putHex, putOctet } from "./bytes.ts";
+import { type Cell, cell, putCell, putDecimal, putHex, putOctet, RecentTexts } from "./bytes.ts";
 import {
   ETH_P_IP,
   ETH_P_IPV6,
@@ -75,6 +75,11 @@ const ARROW = 0x3e2d; // "->", little endian
 /** `[ffff:...]:0->[ffff:...]:0(icmp6:ineighbordiscoveryadvert,code=255,id=65535,seq=65535)` and some room. */
 export const TUPLE_BYTES = 192;
 
+/** Tuples that were written last, with what they were made of: kind, ports and both addresses in 32-bit words. */
+const RECENT_TUPLES = 512, TUPLE_WORDS = 10;
+const recentTuples = new RecentTexts(RECENT_TUPLES, TUPLE_BYTES);
+const tupleWords = new Int32Array(RECENT_TUPLES * TUPLE_WORDS);
+
 /**
  * `10.0.2.15:40718->1.0.0.1:8080(tcp)`, `10.0.2.15:0->1.0.0.1:0(icmp:echo,id=7,seq=1)`, `...(gre:key=0x2a)`,
  * `...(esp:spi=0xc0ffee)`, `...(udp:frag=1480)` for a later fragment; `:0->:0()` when there is no IP header.
@@ -82,6 +87,43 @@ export const TUPLE_BYTES = 192;
  * @param flags shows those of TCP: `(tcp:SYN|ACK)`
  */
 export function putTuple(out: DataView, at: number, view: DataView, tuple: Tuple, flags = false): number {
+  const { etherType, protocol, source, destination } = tuple;
+  // Most packets come by many times, and their neighbours have the same addresses.
+  if (etherType === 0 || tuple.icmpType >= 0 || tuple.key >= 0 || tuple.fragmentOffset > 0) {
+    return putNewTuple(out, at, view, tuple, flags);
+  }
+  const kind = etherType << 16 | protocol << 8 | (flags ? tuple.tcpFlags : 0);
+  const ports = tuple.sourcePort << 16 | tuple.destinationPort;
+  const v6 = etherType === ETH_P_IPV6, last = v6 ? 12 : 0;
+  const a = view.getInt32(source + last), b = view.getInt32(destination + last);
+  const place = Math.imul(a ^ b ^ ports ^ kind, 0x9e37_79b1) >>> 23, at0 = place * TUPLE_WORDS;
+  if (
+    recentTuples.has(place) && tupleWords[at0] === kind && tupleWords[at0 + 1] === ports &&
+    tupleWords[at0 + 2] === a && tupleWords[at0 + 3] === b && (!v6 || sameStarts(view, tuple, at0 + 4))
+  ) return recentTuples.put(out, at, place);
+  const end = putNewTuple(out, at, view, tuple, flags);
+  recentTuples.keep(out, at, end, place);
+  tupleWords[at0] = kind;
+  tupleWords[at0 + 1] = ports;
+  tupleWords[at0 + 2] = a;
+  tupleWords[at0 + 3] = b;
+  for (let i = 0; v6 && i < 3; i++) {
+    tupleWords[at0 + 4 + i] = view.getInt32(source + 4 * i);
+    tupleWords[at0 + 7 + i] = view.getInt32(destination + 4 * i);
+  }
+  return end;
+}
+
+/** Whether the first 12 bytes of both IPv6 addresses are those that are kept there. */
+function sameStarts(view: DataView, { source, destination }: Tuple, at: number): boolean {
+  for (let i = 0; i < 3; i++) {
+    if (tupleWords[at + i] !== view.getInt32(source + 4 * i)) return false;
+    if (tupleWords[at + 3 + i] !== view.getInt32(destination + 4 * i)) return false;
+  }
+  return true;
+}
+
+function putNewTuple(out: DataView, at: number, view: DataView, tuple: Tuple, flags: boolean): number {
   const { etherType, protocol } = tuple;
   if (etherType === ETH_P_IP) at = putIpv4(out, at, view, tuple.source);
   else if (etherType === ETH_P_IPV6) at = putIpv6(out, at, view, tuple.source);
