@@ -72,34 +72,81 @@ const columnsOf = (netns: (inode: string) => string): readonly Column[] => [
   },
 ];
 
-/** Of what stands in no column of a known place: pointers and what is random in structs. */
-function maskedRest(text: string): string {
-  return text
-    .replace(/\b0x[\da-f]{5,}\b/g, (number) => `0x${"x".repeat(number.length - 2)}`)
-    .replace(
-      /(?<=\.(?:hash|tstamp|skb_iif|skb_mstamp_ns|napi_id|sender_cpu|alloc_cpu|dev_scratch|len|end|truesize|slow_gro|transport_header|network_header|mac_header) = \([^)]*\))\d+/g,
-      (number) => number,
-    );
+/** Members of structs whose memory holds what was there before, beyond what is in use. */
+const leftovers = /^ \.(?:cb|frags|destructor_arg|xdp_frags_\w+) /;
+
+/**
+ * Of a struct its first line, its last, and of the members between them those at the left that have one value or
+ * begin a struct: what a reader looks for, without what the kernel leaves from other packets.
+ */
+function outline(dump: readonly string[]): string[] {
+  return dump.filter((line) => /^(?:\(struct \w+\)\{|\}| \.)/.test(line) && !leftovers.test(line)).map(
+    maskedRest,
+  );
 }
+
+/** Addresses, inode numbers of namespaces: in no place of their own. */
+function maskedRest(text: string): string {
+  return text.replace(/\b0xff[\da-f]{14}\b/g, `0x${"x".repeat(16)}`).replace(/\b402653\d{4}\b/g, "INODE");
+}
+
+const isLine = /^(\d{4}-\d\d-\d\dT\S+ )?0x[\da-f]+ /;
 
 /** All that a trace printed as text: its header, its lines, and what stands below them. */
 export function maskedText(output: string): string {
   const [header = "", ...lines] = output.trimEnd().split("\n");
   const columns = columnsOf(numbered("NETNS"));
-  const shown = columns.filter(({ title }) => ` ${header} `.includes(` ${title} `) || header.includes(title));
+  const shown = columns.filter(({ title }) => isColumnOf(header, title));
   const line = (text: string) => {
     let at = 0, masked = "";
-    for (const { width, mask } of shown) {
-      masked += mask(text.slice(at, at + width)) + text.slice(at + width, at + width + 1);
+    for (const { title, width, mask } of shown) {
+      const cell = text.slice(at, at + width), behind = text[at + width];
+      // NETNS NAME alone has no space before it.
+      if (behind !== " " && title !== "LEN") {
+        throw new Error(`Cannot mask the cell "${cell}${behind}": no space`);
+      }
+      masked += mask(cell) + behind;
       at += width + 1;
     }
     return masked + maskedRest(text.slice(at));
   };
-  const isLine = /^(\d{4}-\d\d-\d\dT\S+ )?0x[\da-f]+ /;
-  return [header, ...lines.map((text) => isLine.test(text) ? line(text) : maskedRest(text)), ""].join("\n");
+  const masked: string[] = [];
+  for (let i = 0; i < lines.length; i++) {
+    const text = lines[i]!;
+    if (text.startsWith("(struct ")) {
+      const end = lines.indexOf("}", i);
+      masked.push(...outline(lines.slice(i, end + 1)));
+      i = end;
+    } else masked.push(isLine.test(text) ? line(text) : maskedRest(text));
+  }
+  return [header, ...masked, ""].join("\n");
 }
 
-/** JSON lines, one field a line. */
-export function maskedJson(lines: readonly object[]): string {
-  return JSON.stringify(lines, null, 1);
+/** NETNS is a column, and a part of NETNS NAME. */
+function isColumnOf(header: string, title: string): boolean {
+  return header.replace("NETNS NAME", "").split(/\s+/).includes(title);
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** Events as JSON, a field a line. */
+export function maskedJson(events: readonly Json[]): string {
+  const netns = numbered("NETNS");
+  const masks: Readonly<Record<string, (value: never) => unknown>> = {
+    skb: maskedRest,
+    cpu: () => "C",
+    process: (text: string) => text.replace(/\d+$/, "PID"),
+    iface: (text: string) => text.replace(/(?<=:)\d+$/, "N"),
+    time: digits,
+    netns: (inode: number) => inode === 0 ? 0 : netns(String(inode)),
+    cb: (words: readonly number[]) => words.map(() => "u32"),
+    stack: (places: readonly string[]) => places.map((place) => place.replace(/\+0x[\da-f]+$/, "+0xN")),
+    sk_buff: (text: string) => outline(text.split("\n")),
+    skb_shared_info: (text: string) => outline(text.split("\n")),
+  };
+  const masked = (event: Json) =>
+    Object.entries(event).map(([name, value]) =>
+      `  ${JSON.stringify(name)}: ${JSON.stringify(masks[name]?.(value as never) ?? value)}`
+    );
+  return events.map((event) => `{\n${masked(event).join(",\n")}\n}\n`).join("");
 }
