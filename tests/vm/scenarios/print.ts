@@ -5,6 +5,7 @@
 import { expect } from "bun:test";
 import { expectGolden } from "../../golden.ts";
 import { validLine } from "../../output/schema.ts";
+import { compiled } from "../compiled.ts";
 import { maskedJson, maskedText } from "../masks.ts";
 import type { Run, Scenario } from "../scenario.ts";
 
@@ -24,6 +25,14 @@ const additions =
   "--output-packet-id --output-caller --output-tunnel --output-tcp-flags --output-netns-names " +
   `--output-skb-cb --output-skb-metadata '${values}'`;
 
+/** Started by itself, since a program on the device changes the way of all packets. */
+const frames: Start = {
+  name: "frames",
+  words: "--filter-trace-xdp --output-xdp-metadata 'xdp->data_end - xdp->data,xdp->rxq->queue_index' " +
+    "--output-skb-metadata 'skb->len'",
+  functions: "ip_rcv",
+  filter: datagram,
+};
 const starts: readonly Start[] = [
   { name: "plain", words: "", functions: "ip_(output|forward|rcv)|udp_rcv", filter: datagram },
   {
@@ -60,24 +69,23 @@ const starts: readonly Start[] = [
   },
 ];
 
+const startOf = ({ name, words, functions, filter }: Start) =>
+  `start ${name} ${words} --filter-func '${functions}' '${filter}'`;
+
 export const print: Scenario = {
   name: "print",
   kernels: ["6.12"],
   longKernels: ["5.10"],
   limitSeconds: 300,
+  files: () => [compiled("bpf_programs")],
   script: `
     topo 1500
-    # The names of its network namespace: the other's is too long for its column.
     modprobe -q vxlan
     ip -n dns link add vxlan0 type vxlan id 42 local 10.9.2.2 remote 10.9.1.2 dstport 4789 srcport 50000 50001
     ip -n dns addr add 10.99.0.1/24 dev vxlan0
     ip -n dns link set vxlan0 address 02:00:00:00:00:01 up
     ip -n dns neigh add 10.99.0.2 lladdr 02:00:00:00:00:02 dev vxlan0
-    ${
-    starts.map(({ name, words, functions, filter }) =>
-      `start ${name} ${words} --filter-func '${functions}' '${filter}'`
-    ).join("\n    ")
-  }
+    ${starts.map(startOf).join("\n    ")}
     # TCP in the tunnel: SYN, ECE and CWR
     raw dns IP4-SENDTO:10.99.0.2:6 '\\x9c\\x41\\0\\x50\\0\\0\\0\\1\\0\\0\\0\\0\\x50\\xc2\\xff\\xff\\0\\0\\0\\0'
     say dns UDP4:10.9.1.2:4099,sourceport=40001
@@ -99,17 +107,25 @@ export const print: Scenario = {
     for name in ${starts.map(({ name }) => name).filter((name) => name !== "bare").join(" ")}; do
       settle $name; stop $name
     done
+
+    pins=/sys/fs/bpf/frames; mkdir $pins
+    BUN_JSC_useDFGJIT=0 ./bpf_programs pin $pins pass_frame:xdp:2
+    ip link set dev dnsveth xdpgeneric pinned $pins/pass_frame
+    ${startOf(frames)}
+    say dns UDP4:10.9.1.2:4099,sourceport=40001
+    settle frames; stop frames
+    rm -r $pins
     untopo
   `,
   checks: {},
   oursOnly: {
     "all start, and end as asked"(run) {
-      for (const { name } of starts) {
+      for (const { name } of [...starts, frames]) {
         expect({ name, ...run.facts(name) }).toMatchObject({ ready: true, gone: true, status: 0 });
         expect(run.text(`${name}.err`)).toContain("lost none");
       }
     },
-    ...Object.fromEntries(starts.map((start) => [
+    ...Object.fromEntries([...starts, frames].map((start) => [
       `${start.name}: as in its golden file`,
       (run: Run) => expectGolden(`output/${start.name}-${run.kernel}.txt`, golden(run, start)),
     ])),
