@@ -213,3 +213,44 @@ test("random bytes: nothing beyond the length is read, and every line can be wri
     if (!Bun.deepEquals(one, two)) expect(two).toEqual(one);
   }
 }, 60_000); // on a busy machine
+
+test("flows that come again, among more than are remembered, and some that differ in one word", () => {
+  const two = (value: number) => value.toString(16).padStart(4, "0");
+  const flows = Array.from({ length: 3000 }, (_, i) => {
+    const from = 1000 + i % 7, to = i % 3 === 0 ? 53 : 443, flags = 1 << i % 5, low = i >> 3;
+    const tcp = `${two(from)} ${two(to)} 00000000 00000000 50 ${flags.toString(16).padStart(2, "0")}`;
+    const name = ["FIN", "SYN", "RST", "PSH", "ACK"][i % 5]!;
+    if (i % 2 === 0) {
+      return {
+        headers: fromHex(
+          `45 00 0000 0000 0000 40 06 0000 0a00${two(low)} 0a0000${two(i % 4).slice(2)} ${tcp}`,
+        ),
+        protocol: ETH_P_IP,
+        hosts: [`10.0.${low >> 8}.${low & 255}:${from}`, `10.0.0.${i % 4}:${to}`],
+        name,
+      };
+    }
+    // They differ at the start, in the middle, or at the end.
+    const words = [0x20010000 + i % 4, 1 + i % 5, 1 + i % 3, 1 + low],
+      hex = (word: number) => two(word >>> 16) + two(word & 0xffff);
+    const host = `[2001:${(i % 4).toString(16)}:0:${1 + i % 5}:0:${1 + i % 3}:0:${(1 + low).toString(16)}]`;
+    return {
+      headers: fromHex(`60000000 0014 06 40 ${words.map(hex).join("")} ${words.map(hex).join("")} ${tcp}`),
+      protocol: ETH_P_IPV6,
+      hosts: [`${host}:${from}`, `${host}:${to}`],
+      name,
+    };
+  });
+  const tuple = new Tuple(), sink = new MemorySink();
+  for (let round = 0; round < 60_000; round++) {
+    // Mostly the same few.
+    const { headers, protocol, hosts, name } = flows[round % 3 === 0 ? round * 7 % 3000 : round % 11]!;
+    decodeTuple(new DataView(headers.buffer), 0, headers.length, protocol, tuple);
+    const flags = round % 5 !== 0;
+    sink.commit(
+      putTuple(sink.view, sink.room(TUPLE_BYTES + SLACK), new DataView(headers.buffer), tuple, flags),
+    );
+    const text = sink.take(), expected = `${hosts[0]}->${hosts[1]}(tcp${flags ? `:${name}` : ""})`;
+    if (text !== expected) expect(text).toBe(expected);
+  }
+});
