@@ -82,6 +82,7 @@ export const print: Scenario = {
     topo 1500
     modprobe -q vxlan
     ip -n dns link add vxlan0 type vxlan id 42 local 10.9.2.2 remote 10.9.1.2 dstport 4789 srcport 50000 50001
+    ip netns exec dns sysctl -qw net.ipv6.conf.vxlan0.disable_ipv6=1
     ip -n dns addr add 10.99.0.1/24 dev vxlan0
     ip -n dns link set vxlan0 address 02:00:00:00:00:01 up
     ip -n dns neigh add 10.99.0.2 lladdr 02:00:00:00:00:02 dev vxlan0
