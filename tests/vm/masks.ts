@@ -68,7 +68,10 @@ const columnsOf = (netns: (inode: string) => string): readonly Column[] => [
   {
     title: "__sk_buff->cb[]",
     width: 56,
-    mask: shaped(/^\[(0x[\dA-F]{8},){4}0x[\dA-F]{8}\]$/, (cell) => cell.replace(/(?<=0x)[\dA-F]{8}/g, "XXXXXXXX")),
+    mask: shaped(
+      /^\[(0x[\dA-F]{8},){4}0x[\dA-F]{8}\]$/,
+      (cell) => cell.replace(/(?<=0x)[\dA-F]{8}/g, "XXXXXXXX"),
+    ),
   },
 ];
 
