@@ -65,6 +65,12 @@ describe("the peer's line is expected", () => {
       { ...theirs, tuple: "10.9.2.2:0->10.9.1.2:0()" },
       ["PROCESS", "TUPLE", "TUPLE"],
     ],
+    [
+      "without the ports of other protocols",
+      { ...ours, tuple: "10.9.2.2:2403->10.9.1.2:4099(sctp)" },
+      { ...theirs, tuple: "10.9.2.2:0->10.9.1.2:0()" },
+      ["PROCESS", "TUPLE"],
+    ],
     ["without a stack it has lost", { ...ours, below: ["ip_rcv", "process_backlog"] }, theirs, [
       "PROCESS",
       "`--output-stack`",

@@ -100,11 +100,13 @@ export const differences: readonly Difference[] = [
   },
   {
     where: "TUPLE",
-    ours: "the name of each protocol: `(sctp)`, `(gre)`",
-    peer: "`()` for all but TCP, UDP, ICMP and ICMPv6",
-    reason: "brackets with nothing in them say that there is nothing",
+    ours: "the name of each protocol, and its ports if it has some: `:5000->10.0.0.2:36412(sctp)`, `(gre)`",
+    peer: "`:0->10.0.0.2:0()` for all but TCP, UDP, ICMP and ICMPv6",
+    reason: "nothing in brackets says that there is nothing",
     shows: ({ tuple = "" }) => !/\((tcp\b.*|udp|icmp6?|)\)$/.test(tuple),
-    instead: ({ tuple = "" }) => ({ tuple: tuple.replace(/\(.*\)$/, "()") }),
+    instead: ({ tuple = "" }) => ({
+      tuple: tuple.replace(/:\d+->/, ":0->").replace(/:\d+\(.*\)$/, ":0()"),
+    }),
   },
   {
     where: "FUNC",
