@@ -110,11 +110,11 @@ export const differences: readonly Difference[] = [
   },
   {
     where: "FUNC",
-    ours: "the reason of `sk_skb_reason_drop`, in brackets",
-    peer: "the name alone",
-    reason: "that function is new in Linux 6.11; later versions of pwru show its reason too",
+    ours: "the reason of every function that is given one, in brackets",
+    peer: "the name alone; a reason for `kfree_skb_reason`",
+    reason: "as `sk_skb_reason_drop`, new in Linux 6.11; the kernel's types tell which functions these are",
     kernels: ["6.12"],
-    shows: ({ func, reason }) => func === "sk_skb_reason_drop" && reason !== undefined,
+    shows: ({ func, reason }) => func !== "kfree_skb_reason" && reason !== undefined,
     instead: () => ({ reason: undefined }),
   },
   {

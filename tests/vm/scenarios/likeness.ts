@@ -107,7 +107,9 @@ RULES
     },
     "every difference of the table is one"(run) {
       const shown = new Set(names.flatMap((name) => [...compared(run, name).shown]));
-      expect(differencesOn(run.kernel).filter((row) => !row.seldom && row.where !== "TUPLE" && !shown.has(row))).toEqual([]);
+      expect(
+        differencesOn(run.kernel).filter((row) => !row.seldom && row.where !== "TUPLE" && !shown.has(row)),
+      ).toEqual([]);
     },
     "every line of ours is laid out as pwru does it"(run) {
       for (const name of names) {
