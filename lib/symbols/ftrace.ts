@@ -73,11 +73,17 @@ function candidates({ directories = tracefsDirectories(), addresses = true }: Ft
   );
 }
 
+/** A tracefs that is mounted for us alone has no path that means something to others. */
+function shownPath(path: string): string {
+  return path.replace(/^\/proc\/self\/fd\/\d+\/(.*)/, "$1 of tracefs");
+}
+
 function refuseUnlessAbsent(path: string, cause: unknown): void {
   const { code } = cause as NodeJS.ErrnoException;
   if (code === "ENOENT" || code === "ENOTDIR" || code === "ENODEV") return;
-  throw new UnsupportedError(`Cannot read ${path}: ${code ?? cause}`, {
-    hint: code === "EPERM" ? "boot with lockdown=integrity or without it" : "run it as root",
+  // EPERM says that root is not enough: lockdown, or whatever else the kernel was told.
+  throw new UnsupportedError(`Cannot read ${shownPath(path)}: ${code ?? cause}`, {
+    ...(code === "EACCES" ? { hint: "run it as root" } : {}),
     cause,
   });
 }
