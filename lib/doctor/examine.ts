@@ -2,7 +2,7 @@
  * The examination: what of this machine the tracer can use. It opens what the loader opens, by the loader's own
  * code, and lets go of it again; what it says is what happened.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { arch, release } from "node:os";
 import { loadModuleBtf, modulesWithBtf } from "../btf/load.ts";
 import type { Btf } from "../btf/parse.ts";
@@ -13,6 +13,7 @@ import { mountHint, openTracefs, tracefsPresence } from "../link/tracefs.ts";
 import { InterfaceTable } from "../output/interfaces.ts";
 import { fetchFtraceList, type FtraceList } from "../symbols/ftrace.ts";
 import { readKallsyms } from "../symbols/kallsyms.ts";
+import { tracefsDirectories } from "../sys/tracefs.ts";
 import { ownNetnsInode, reachableNetns } from "../sys/netns.ts";
 import { capabilities } from "../sys/process.ts";
 import type { BackendName } from "../trace/backend.ts";
@@ -128,13 +129,21 @@ async function functionList(
         finding: { name, state: "ok", found: `${list.table.size} functions ${addresses}` },
       };
     }
-    const [found, remedy] = tracefsPresence() === "mounted"
-      ? ["the kernel is built without function tracing", "CONFIG_DYNAMIC_FTRACE=y is missing"]
-      : ["tracefs is not mounted", mountHint];
+    const [found, remedy] = noList();
     return { list: promise, finding: { name, state: "no", found, remedy } };
   } catch (error) {
     return { list: promise, finding: refusal(name, error, otherwise) };
   }
+}
+
+/** Why there is no list, and what would help. */
+function noList(): [found: string, remedy: string] {
+  if (tracefsPresence() !== "mounted") return ["tracefs is not mounted", mountHint];
+  // The file is there and empty: after an error of its own ftrace does nothing more.
+  if (tracefsDirectories().some((directory) => existsSync(`${directory}/available_filter_functions`))) {
+    return ["it is empty: the kernel has shut ftrace down after an error", "reboot; dmesg has the error"];
+  }
+  return ["the kernel is built without function tracing", "CONFIG_DYNAMIC_FTRACE=y is missing"];
 }
 
 /** Where the classic kprobes are defined, or else their slow way. */

@@ -81,9 +81,10 @@ function shownPath(path: string): string {
 function refuseUnlessAbsent(path: string, cause: unknown): void {
   const { code } = cause as NodeJS.ErrnoException;
   if (code === "ENOENT" || code === "ENOTDIR" || code === "ENODEV") return;
-  // EPERM says that root is not enough: lockdown, or whatever else the kernel was told.
   throw new UnsupportedError(`Cannot read ${shownPath(path)}: ${code ?? cause}`, {
-    ...(code === "EACCES" ? { hint: "run it as root" } : {}),
+    hint: code === "EPERM"
+      ? "root is not enough here: /sys/kernel/security/lockdown may say why"
+      : "run it as root",
     cause,
   });
 }

@@ -26,7 +26,7 @@ import { readMemoryMap } from "../sys/memory_map.ts";
 import { loadProgram } from "../sys/program.ts";
 import type { BackendName, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
-import { KprobeMultiBackend, requireKprobeMulti } from "./backends/kprobe_multi.ts";
+import { KprobeMultiBackend, requireFtrace, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
 import { BackendWithEnds } from "./backends/with_ends.ts";
 import { BackendWithPrograms } from "./backends/with_programs.ts";
@@ -308,6 +308,7 @@ export async function openSession(
   const create: Readonly<Record<BackendName, () => Promise<ProbeBackend>>> = {
     async "kprobe-multi"() {
       requireKprobeMulti(types);
+      requireFtrace();
       const { selection, extras } = await select();
       return new KprobeMultiBackend(selection, trace, context, load, maps, extras);
     },

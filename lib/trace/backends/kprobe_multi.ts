@@ -6,6 +6,7 @@
  * 6.12, emulated). An attach cookie cannot tell the position: the kernel looks for it under the function's entry,
  * which is not the address that ftrace lists.
  */
+import { readFileSync } from "node:fs";
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
 import { type Fate, kprobeMultiPositionsProgram, kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
 import { stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
@@ -55,6 +56,28 @@ export function requireKprobeMulti(kernel: KernelTypes): void {
       hint,
       cause: error,
     });
+  }
+}
+
+/**
+ * Where ftrace is switched off (kernel.ftrace_enabled) functions can be attached to, and none is seen.
+ *
+ * @param setting the text of the sysctl; absent: this kernel has none
+ * @throws {UnsupportedError} it is switched off
+ */
+export function requireFtrace(setting: string | undefined = readSetting()): void {
+  if (setting?.trim() !== "0") return;
+  throw new UnsupportedError("Cannot see functions by kprobe-multi: ftrace is switched off", {
+    hint: "sysctl -w kernel.ftrace_enabled=1",
+  });
+}
+
+function readSetting(): string | undefined {
+  try {
+    return readFileSync("/proc/sys/kernel/ftrace_enabled", "latin1");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
   }
 }
 
