@@ -150,5 +150,22 @@ describe.skipIf(!isRoot || !isAtLeast(6, 12) || Bun.which("nft") === null)(
         if (outcome === "dropped") expect(location).toStartWith(`${func}+0x`);
       }
     });
+
+    test("forwarded, where the next namespace is not looked at", async () => {
+      const { stdout, status } = await rawTraceWhile(
+        ["--backend", "tracepoint", "--summary", "--filter-netns", node, "udp and dst portrange 4131-4140"],
+        () => {
+          send(left, 3, "10.82.0.2/4140");
+          send(node, 2, "10.82.0.2/4140");
+        },
+      );
+      expect(status).toBe(0);
+      const rows = stdout.trimEnd().split("\n").slice(1).map((row) => row.trim().replace(/\s{2,}/g, "|"));
+      const to = `rightveth:${
+        sh(`ip netns exec ${node} cat /sys/class/net/rightveth/ifindex; stat -Lc %i /run/netns/${node}`)
+          .trim().replace("\n", " netns ")
+      }`;
+      expect(rows).toEqual([`3|forwarded|net_dev_start_xmit|-|${to}`, `2|sent|net_dev_start_xmit|-|${to}`]);
+    });
   },
 );
