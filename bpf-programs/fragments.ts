@@ -4,7 +4,7 @@
  * page fragment. Jumbo frames, receive offload and packet sockets make such packets.
  *
  *     skb_shared_info.frags[0] = { struct page *, length, offset }
- *     bytes of the page = directMap + ((page - pageArray) / sizeof(struct page)) * 4096
+ *     bytes of the page = directMap + ((page - pageArray) / sizeof(struct page)) * page size
  */
 import type { Code, KernelTypes, Label, MapSpec } from "../asm/code.ts";
 import { label } from "../asm/code.ts";
@@ -48,6 +48,8 @@ export interface MemoryMap {
   readonly pageArray: bigint;
   /** sizeof(struct page), a power of two */
   readonly structPageBytes: number;
+  /** 4096, on arm64 also 16384 or 65536 */
+  readonly pageBytes: number;
 }
 
 /** Bytes of a packet that a copy holds: all headers that anybody filters by. */
@@ -55,8 +57,6 @@ export const COPY_BYTES = 256;
 /** The copy's own address, then linear bytes, then bytes of the fragment: each up to COPY_BYTES. */
 const COPY_START = 16;
 export const SCRATCH_BYTES: number = COPY_START + 2 * COPY_BYTES;
-
-const PAGE_SHIFT = 12;
 
 /** Where the fields of a fragment are: it was a struct bio_vec, and lost its `page` to `netmem` in Linux 6.9. */
 function fragmentFields(kernel: KernelTypes): { page: Field; length: Field; offset: Field } {
@@ -95,7 +95,7 @@ export interface CopyFrame {
 export function copyWithFragment(frame: CopyFrame): Code {
   const { kernel, access, memory, scratch, key, temp, unreadable } = frame;
   const { page, length, offset } = fragmentFields(kernel);
-  const shift = PAGE_SHIFT - Math.log2(memory.structPageBytes);
+  const shift = Math.log2(memory.pageBytes / memory.structPageBytes);
   if (!Number.isInteger(shift)) {
     throw new AssemblyError(`struct page has ${memory.structPageBytes} bytes here`);
   }

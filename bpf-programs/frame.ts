@@ -64,9 +64,10 @@ export const slot = {
   skbCopy: -336, // 208 bytes
   packetCopy: -440, // 104 bytes
   stamp: -448, // of the packet, when packets are tracked
-  stackPointer: -456, // on entry of the traced function, when stacks are
+  callerFrame: -456, // on entry of the traced function, when stacks are
   stack: -464, // the key of its stack
   link: -496, // 32 bytes: what is noted about it
+  frameRecord: -512, // 16 bytes: one of those between here and the link's function
 } as const;
 
 /** What its records hold. */

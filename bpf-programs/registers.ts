@@ -12,8 +12,15 @@ export interface ProbeContext {
   readonly arguments: readonly [number, number, number, number, number];
   readonly instructionPointer: number;
   readonly stackPointer: number;
-  /** where a function finds its return address as it begins: in a register, or where one points to */
-  readonly returnAddress: { readonly in: "register" | "memory"; readonly register: number };
+  /** of a kernel stack, and what its place is a multiple of */
+  readonly stackBytes: number;
+  /**
+   * Where a function finds its return address as it begins: in a register, or where one points to. Where it is in a
+   * register the function saves it itself, in its frame record.
+   */
+  readonly returnAddress:
+    | { readonly in: "memory"; readonly register: number }
+    | { readonly in: "register"; readonly register: number; readonly framePointer: number };
   /** on return from the function */
   readonly returnValue: number;
 }
@@ -55,6 +62,7 @@ const contexts: Readonly<Record<string, ProbeContext>> = {
     ) as unknown as ProbeContext["arguments"],
     instructionPointer: offsetIn(x64, "ip"),
     stackPointer: offsetIn(x64, "sp"),
+    stackBytes: 1 << 14, // THREAD_SIZE, IRQ_STACK_SIZE (arch/x86/include/asm/page_64_types.h); KASAN doubles them
     returnAddress: { in: "memory", register: offsetIn(x64, "sp") },
     returnValue: offsetIn(x64, "ax"),
   },
@@ -63,17 +71,19 @@ const contexts: Readonly<Record<string, ProbeContext>> = {
     arguments: [0, 8, 16, 24, 32],
     instructionPointer: 256,
     stackPointer: 248,
-    returnAddress: { in: "register", register: 240 }, // x30
+    stackBytes: 1 << 14, // THREAD_SIZE (arch/arm64/include/asm/memory.h); KASAN doubles it
+    returnAddress: { in: "register", register: 240, framePointer: 232 }, // x30, x29
     returnValue: 0,
   },
 };
 
 /**
  * @param architecture as `process.arch` names it
+ * @param pageBytes of the running kernel: a stack has at least one page
  * @throws {AssemblyError} an architecture whose registers are not in the table
  */
-export function probeContext(architecture: string): ProbeContext {
+export function probeContext(architecture: string, pageBytes = 4096): ProbeContext {
   const context = contexts[architecture];
   if (context === undefined) throw new AssemblyError(`Registers of ${architecture} are not known`);
-  return context;
+  return { ...context, stackBytes: Math.max(context.stackBytes, pageBytes) };
 }

@@ -3,16 +3,24 @@
  * Which packet a kernel stack is about: what runs beneath a function that has a packet belongs to it, with a packet of
  * its own or with none.
  *
- *     address   | frame of the caller        |
- *     link.sp   | link.returnTo              |  <- a function that has the packet was entered here
- *               | frames beneath             |
- *     sp now    | return address             |  <- belongs to the packet: deeper, and link.returnTo is still there
+ *     address            | frame of the caller        |
+ *     link.callerFrame   | link.returnTo              |  <- a function that has the packet was entered here
+ *                        | frames beneath             |
+ *     now                | return address             |  <- belongs to the packet: deeper, link.returnTo is still there
  *
- * No unwinding: a stack is told by its bottom, since stacks are aligned to their size, and a function that
- * has returned by what lies where it was entered: the next call from the same frame puts another return address
- * there. That can be the same one, or a frame can have a hole there. So probes end links, too: one that fires where
- * the link's function was entered, or further out, shows that it has returned, and where work on a packet begins
- * there always is one. x86-64 only: elsewhere the return address is not on the stack on entry.
+ * A stack is told by its bottom, since stacks are aligned to their size, and a function that has returned by what
+ * lies where it was entered: the next call from the same frame puts another return address there. That can be the
+ * same one, or a frame can have a hole there. So probes end links, too: one that fires where the link's function was
+ * entered, or further out, shows that it has returned, and where work on a packet begins there always is one.
+ *
+ * On x86-64 the frame's end is the stack pointer on entry, and the return address lies there: one read. On arm64 it
+ * comes in a register, and the function stores it in a frame record at a distance of its own. There the frame is told
+ * by the frame pointer on entry, which is the address of the caller's record, and records are followed from here
+ * outwards: the one that names the caller's is that of the function which was called from there last.
+ *
+ *     record of the caller                          <- link.callerFrame
+ *     { link.callerFrame, link.returnTo, signed }   of the link's function, while it runs
+ *     { ..., ... }                                  of those beneath
  */
 import { type Code, type Label, label } from "../asm/code.ts";
 import {
@@ -25,11 +33,13 @@ import {
   ja,
   jeq,
   jge,
+  jgt,
   jne,
   ldMap,
   ldMapValue,
   ldx,
   lea,
+  lsh,
   mov,
   r0,
   r1,
@@ -39,14 +49,21 @@ import {
   r7,
   stx,
 } from "../asm/insn.ts";
-import { u64 } from "../asm/layout.ts";
+import { struct, u64 } from "../asm/layout.ts";
 import { slot } from "./frame.ts";
 import type { TraceMaps } from "./maps.ts";
 import type { ProbeContext } from "./registers.ts";
 import { countUntracked, stackLink, trackingState } from "./tracking.ts";
 
-/** THREAD_SIZE and IRQ_STACK_SIZE (arch/x86/include/asm/page_64_types.h); KASAN doubles them. */
-const STACK_BYTES = 1 << 14;
+/** A frame record: where the caller's is, and where to return to (Procedure Call Standard for the Arm 64-bit Architecture). */
+const frameRecord = struct("frame_record", { callersRecord: u64, returnTo: u64 });
+/** Deeper beneath the link's function nothing is taken to belong to it. */
+const MAX_RECORDS = 64;
+/**
+ * Bits of a return address that may be a signature: those above the address proper, which has 36 bits at least
+ * (CONFIG_ARM64_VA_BITS). The kernel's text and its modules lie close enough to be told apart by the rest.
+ */
+const SIGNATURE_BITS = 28;
 const BPF_NOEXIST = 1, BPF_EXIST = 2;
 
 /** How many stacks are at work on a packet: r1. */
@@ -58,13 +75,17 @@ function count({ tracking }: TraceMaps, by: 1 | -1): Code {
   return [ldMapValue(r1, tracking, trackingState.fields.linked), mov(r2, by), atomicAdd(at(r1, u64), r2)];
 }
 
-/** The stack pointer to its slot, the stack's bottom to the one of the key; the context is in its slot. Loses r1. */
-function whereAmI({ stackPointer }: ProbeContext): Code {
+/** The caller's frame to its slot, the stack's bottom to the one of the key; the context is in its slot. Loses r1, r2. */
+function whereAmI({ stackPointer, stackBytes, returnAddress }: ProbeContext): Code {
   return [
     ldx(r1, at(fp, slot.context, u64)),
+    returnAddress.in === "memory" ? [] : [
+      ldx(r2, at(r1, returnAddress.framePointer, u64)),
+      stx(at(fp, slot.callerFrame, u64), r2),
+    ],
     ldx(r1, at(r1, stackPointer, u64)),
-    stx(at(fp, slot.stackPointer, u64), r1),
-    and(r1, -STACK_BYTES),
+    returnAddress.in === "memory" ? stx(at(fp, slot.callerFrame, u64), r1) : [],
+    and(r1, -stackBytes),
     stx(at(fp, slot.stack, u64), r1),
   ];
 }
@@ -73,14 +94,14 @@ function whereAmI({ stackPointer }: ProbeContext): Code {
  * r7 = this stack's link, or to `none`; its key is in the slot. Stacks for interrupts are not aligned, so that one can
  * lie in two blocks, and what is above us in the upper one. No other stack is there: all have a gap behind them.
  */
-function findLink({ stacks }: TraceMaps, none: Label): Code {
+function findLink({ stacks }: TraceMaps, { stackBytes }: ProbeContext, none: Label): Code {
   const found = label("link_found");
   const lookUp = [ldMap(r1, stacks), lea(r2, at(fp, slot.stack, u64)), call("bpf_map_lookup_elem")];
   return [
     lookUp,
     jne(r0, 0, found),
     ldx(r1, at(fp, slot.stack, u64)),
-    add(r1, STACK_BYTES),
+    add(r1, stackBytes),
     stx(at(fp, slot.stack, u64), r1),
     lookUp,
     jeq(r0, 0, none),
@@ -90,22 +111,56 @@ function findLink({ stacks }: TraceMaps, none: Label): Code {
 }
 
 /** To `stale` unless the function of the link at r7 is still running, above us. Keeps r6-r9. */
-function stillAbove(stale: Label): Code {
+function stillAbove({ returnAddress }: ProbeContext, stale: Label): Code {
   const link = stackLink.fields;
   return [
-    ldx(r3, at(r7, link.sp)),
-    ldx(r1, at(fp, slot.stackPointer, u64)),
+    ldx(r3, at(r7, link.callerFrame)),
+    ldx(r1, at(fp, slot.callerFrame, u64)),
     jge(r1, r3, stale),
-    readWord(slot.temp),
-    ldx(r1, at(fp, slot.temp, u64)),
+    returnAddress.in === "memory"
+      ? [
+        read(slot.temp, u64.size),
+        ldx(r1, at(fp, slot.temp, u64)),
+        ldx(r2, at(r7, link.returnTo)),
+        jne(r1, r2, stale),
+      ]
+      : stillOnRecord(stale),
+  ];
+}
+
+/** The same, by frame records from r1 on outwards. */
+function stillOnRecord(stale: Label): Code {
+  const link = stackLink.fields, found = label("record_found"), outwards = label("outwards");
+  const part = (name: keyof typeof frameRecord.fields) =>
+    at(fp, slot.frameRecord + frameRecord.fields[name].offset, u64);
+  return [
+    mov(r2, 0),
+    outwards,
+    stx(at(fp, slot.temp, u64), r2), // how many have been read, which the verifier counts along
+    mov(r3, r1),
+    read(slot.frameRecord, frameRecord.size),
+    jne(r0, 0, stale),
+    ldx(r1, part("callersRecord")),
+    ldx(r2, at(r7, link.callerFrame)),
+    jeq(r1, r2, found),
+    jgt(r1, r2, stale),
+    ldx(r2, at(fp, slot.temp, u64)),
+    add(r2, 1),
+    jne(r2, MAX_RECORDS, outwards),
+    ja(stale),
+
+    found,
+    ldx(r1, part("returnTo")),
     ldx(r2, at(r7, link.returnTo)),
+    lsh(r1, SIGNATURE_BITS),
+    lsh(r2, SIGNATURE_BITS),
     jne(r1, r2, stale),
   ];
 }
 
-/** 8 bytes of memory at r3 to fp + place; zeros where that cannot be read. */
-function readWord(place: number): Code {
-  return [lea(r1, at(fp, place, u64)), mov(r2, 8), call("bpf_probe_read_kernel")];
+/** Memory at r3 to fp + place; zeros where that cannot be read. */
+function read(place: number, bytes: number): Code {
+  return [lea(r1, at(fp, place, u64)), mov(r2, bytes), call("bpf_probe_read_kernel")];
 }
 
 /** Ends the link of this stack. */
@@ -131,8 +186,8 @@ export function beneathPacket(maps: TraceMaps, context: ProbeContext, beneath: C
     linkedCount(maps),
     jeq(r1, 0, none),
     whereAmI(context),
-    findLink(maps, none),
-    stillAbove(stale),
+    findLink(maps, context, none),
+    stillAbove(context, stale),
     ldx(r1, at(r7, stackLink.fields.stamp)),
     stx(at(fp, slot.stamp, u64), r1),
     beneath,
@@ -144,7 +199,7 @@ export function beneathPacket(maps: TraceMaps, context: ProbeContext, beneath: C
 
 /** Notes that this stack is at work on the packet in its slot, unless it is noted already. Loses r7. Keeps r6. */
 export function linkStack(maps: TraceMaps, context: ProbeContext, stamped: boolean): Code {
-  const note = label("note_link"), done = label("linked");
+  const note = label("note_link"), done = label("linked"), { returnAddress } = context;
   const link = stackLink.fields,
     value = (name: keyof typeof link) => at(fp, slot.link + link[name].offset, u64);
   const update = (flags: number): Code => [
@@ -156,18 +211,22 @@ export function linkStack(maps: TraceMaps, context: ProbeContext, stamped: boole
   ];
   return [
     whereAmI(context),
-    findLink(maps, note),
+    findLink(maps, context, note),
     ldx(r1, at(r7, link.skb)),
     ldx(r2, at(fp, slot.skb, u64)),
     jne(r1, r2, note),
-    stillAbove(note),
+    stillAbove(context, note),
     ja(done),
 
     note,
     whereAmI(context),
-    ldx(r3, at(fp, slot.stackPointer, u64)),
-    stx(value("sp"), r3),
-    readWord(slot.link + link.returnTo.offset),
+    ldx(r3, at(fp, slot.callerFrame, u64)),
+    stx(value("callerFrame"), r3),
+    returnAddress.in === "memory" ? read(slot.link + link.returnTo.offset, link.returnTo.type.size) : [
+      ldx(r1, at(fp, slot.context, u64)),
+      ldx(r1, at(r1, returnAddress.register, u64)),
+      stx(value("returnTo"), r1),
+    ],
     stamped ? ldx(r1, at(fp, slot.stamp, u64)) : mov(r1, 0),
     stx(value("stamp"), r1),
     ldx(r1, at(fp, slot.skb, u64)),
@@ -196,7 +255,7 @@ export function unlinkEnded(maps: TraceMaps, context: ProbeContext): Code {
     linkedCount(maps),
     jeq(r1, 0, other),
     whereAmI(context),
-    findLink(maps, other),
+    findLink(maps, context, other),
     ldx(r1, at(r7, stackLink.fields.skb)),
     ldx(r2, at(fp, slot.skb, u64)),
     jne(r1, r2, other),

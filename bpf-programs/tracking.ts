@@ -72,16 +72,16 @@ export const STAMP_BYTES = 8;
 const CPU_BITS = 10;
 
 /** A stack at work on a packet. */
-export const stackLink: Struct<Record<"stamp" | "skb" | "sp" | "returnTo", typeof u64>> = struct(
+export const stackLink: Struct<Record<"stamp" | "skb" | "callerFrame" | "returnTo", typeof u64>> = struct(
   "stack_link",
   {
     /** the packet's, or 0 where packets have none */
     stamp: u64,
     /** struct sk_buff * */
     skb: u64,
-    /** stack pointer on entry of the outermost function that is known to have the packet */
-    sp: u64,
-    /** what lay there: where that function returns to */
+    /** on entry of the outermost function that is known to have the packet: where its caller's frame ends */
+    callerFrame: u64,
+    /** where that function returns to */
     returnTo: u64,
   },
 );

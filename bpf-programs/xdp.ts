@@ -54,7 +54,7 @@ const ETH_HLEN = 14, VLAN_HLEN = 4;
 /** ETH_P_8021Q and ETH_P_8021AD as a little-endian load finds them. */
 const TAGGED = [0x0081, 0xa888];
 /** Where in the stack the xdp_buff's address is kept: stacks are not followed here. */
-const XDP = slot.stackPointer;
+const XDP = slot.callerFrame;
 
 /** `options.expression` is about sk_buffs; this one is about the xdp_buff. */
 export function xdpProgram(

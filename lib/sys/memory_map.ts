@@ -5,6 +5,7 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { elfHeader, ELFMAG, programHeader, PT_LOAD } from "../../asm/elf.ts";
 import type { MemoryMap } from "../../bpf-programs/fragments.ts";
+import { pageSize } from "./ffi.ts";
 
 /** Far more regions than any machine has. */
 const HEADER_BYTES = 1 << 18;
@@ -34,29 +35,31 @@ export function readRegions(head: Uint8Array): Region[] {
   return regions;
 }
 
-const PAGE_BYTES = 4096n;
+type PageSizes = Pick<MemoryMap, "structPageBytes" | "pageBytes">;
 
 /**
  * How a struct page leads to its page's bytes. Memory is mapped at one distance throughout; the array of
  * struct page of a memory region is a region too, which begins at the entry of its first page.
  *
- * @param structPageBytes sizeof(struct page)
  * @returns undefined where the regions do not tell
  */
-export function memoryMap(regions: readonly Region[], structPageBytes: number): MemoryMap | undefined {
-  const size = BigInt(structPageBytes);
+export function memoryMap(
+  regions: readonly Region[],
+  { structPageBytes, pageBytes }: PageSizes,
+): MemoryMap | undefined {
+  const size = BigInt(structPageBytes), page = BigInt(pageBytes);
   const memory = regions.filter(({ physical, virtual }) => physical >= 0n && virtual > physical);
   // The kernel's own text is memory as well, mapped a second time: the direct map is the lower one.
   const direct = memory.map(({ virtual, physical }) => virtual - physical).sort((a, b) => a < b ? -1 : 1)[0];
   if (direct === undefined) return undefined;
   for (const { physical, virtual, size: length } of memory) {
-    const pfn = physical / PAGE_BYTES;
-    if (virtual - physical !== direct || (pfn * size) % PAGE_BYTES !== 0n) continue;
+    const pfn = physical / page;
+    if (virtual - physical !== direct || (pfn * size) % page !== 0n) continue;
     // struct page entries of this region, rounded out to pages
-    const entries = (length / PAGE_BYTES * size + PAGE_BYTES - 1n) / PAGE_BYTES * PAGE_BYTES;
+    const entries = (length / page * size + page - 1n) / page * page;
     const array = regions.find((region) => region.physical < 0n && region.size === entries);
     if (array !== undefined) {
-      return { directMap: direct, pageArray: array.virtual - pfn * size, structPageBytes };
+      return { directMap: direct, pageArray: array.virtual - pfn * size, structPageBytes, pageBytes };
     }
   }
   return undefined;
@@ -73,7 +76,7 @@ export function readMemoryMap(structPageBytes: number, path = "/proc/kcore"): Me
   try {
     const head = new Uint8Array(HEADER_BYTES);
     const count = readSync(fd, head, 0, head.length, 0);
-    return memoryMap(readRegions(head.subarray(0, count)), structPageBytes);
+    return memoryMap(readRegions(head.subarray(0, count)), { structPageBytes, pageBytes: pageSize });
   } finally {
     closeSync(fd);
   }

@@ -21,6 +21,7 @@ import { Maps } from "../maps/maps.ts";
 import { RingBuffer } from "../maps/ring_buffer.ts";
 import { fetchFtraceList, type FtraceList } from "../symbols/ftrace.ts";
 import type { SymbolTable } from "../symbols/table.ts";
+import { pageSize } from "../sys/ffi.ts";
 import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import { readMemoryMap } from "../sys/memory_map.ts";
 import { loadProgram } from "../sys/program.ts";
@@ -150,7 +151,7 @@ export class Session implements Disposable {
   followLineage(): readonly string[] {
     const { tracking } = this.#trace;
     if (tracking === undefined || !keepsSet(tracking)) return [];
-    const context = probeContext(process.arch);
+    const context = probeContext(process.arch, pageSize);
     this.#lineage = attachLineage(this.#trace, this.types, context, this.#load);
     return [...this.#warnings, ...this.#lineage.remarks];
   }
@@ -272,7 +273,7 @@ export async function openSession(
   };
   if (stacks) requireStacks(options.backend);
   const load: Load = (spec) => loadProgram(spec, { maps });
-  const context = probeContext(process.arch), warnings: string[] = [];
+  const context = probeContext(process.arch, pageSize), warnings: string[] = [];
   const select = async () => {
     const sources = readFunctionSources({
       kernel: btf,
@@ -367,16 +368,13 @@ export async function openSession(
   }
 }
 
-/** @throws {UnsupportedError} stacks cannot be told apart with this backend, or on this architecture */
+/** @throws {UnsupportedError} stacks cannot be told apart with this backend */
 function requireStacks(backend: BackendName | undefined): void {
   if (backend === "tracepoint") {
     throw new UnsupportedError(
       "Cannot follow packets by their stacks: tracepoints do not tell where the stack is",
       { hint: "--backend kprobe-multi and --backend kprobe do" },
     );
-  }
-  if (process.arch !== "x64") {
-    throw new UnsupportedError("Cannot follow packets by their stacks: that is for x86-64 only");
   }
 }
 

@@ -122,6 +122,14 @@ test.each<[name: string, spec: ProgramSpec]>([
     ),
   ],
   [
+    "kprobe_arm64_stacks",
+    programs.kprobeProgram(
+      options("none", { filter, tracking: { follow: false, ids: false, stacks: true } }),
+      probeContext("arm64"),
+      1,
+    ),
+  ],
+  [
     "multi_void_cast_followed",
     programs.kprobeMultiProgram(options("void", { filter, tracking: followed }), context, 1),
   ],

@@ -88,7 +88,12 @@ const shapes: [name: string, options: Partial<TraceOptions>][] = [
       mark: { value: 0x80000001, mask: 0xff0000ff },
       netns: 4026531840,
       ifindex: 2,
-      memory: { directMap: 0xffff888000000000n, pageArray: 0xffffea0000000000n, structPageBytes: 64 },
+      memory: {
+        directMap: 0xffff888000000000n,
+        pageArray: 0xffffea0000000000n,
+        structPageBytes: 64,
+        pageBytes: 4096,
+      },
     },
   ],
   ["packets followed", { tracking: { follow: true, ids: false } }],
@@ -103,7 +108,12 @@ const shapes: [name: string, options: Partial<TraceOptions>][] = [
       mark: { value: 0x80000001, mask: 0xff0000ff },
       netns: 4026531840,
       ifindex: 2,
-      memory: { directMap: 0xffff888000000000n, pageArray: 0xffffea0000000000n, structPageBytes: 64 },
+      memory: {
+        directMap: 0xffff888000000000n,
+        pageArray: 0xffffea0000000000n,
+        structPageBytes: 64,
+        pageBytes: 4096,
+      },
     },
   ],
 ];

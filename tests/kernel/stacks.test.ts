@@ -41,14 +41,21 @@ const tellRegion: ProgramSpec = {
 
 const STAMP = recordLayout({ stamp: true }).fields.stamp!.offset;
 
-/** Registers as the arguments of a tracepoint: arguments, instruction pointer, stack pointer. */
-const registers: ProbeContext = {
+/** Registers as the arguments of a tracepoint: arguments, instruction pointer, stack pointer, frame pointer, return address. */
+const onStack: ProbeContext = {
   arguments: [0, 8, 16, 24, 32],
   instructionPointer: 40,
   stackPointer: 48,
+  stackBytes: BLOCK,
   returnAddress: { in: "memory", register: 48 },
   returnValue: 56,
 };
+const inRegister: ProbeContext = {
+  ...onStack,
+  returnAddress: { in: "register", register: 64, framePointer: 56 },
+};
+/** Of the kernel's code, and what a signature makes of it. */
+const CODE = 0xffff_8000_8000_0000n, signed = (address: bigint) => address ^ 0x5a25_0000_0000_0000n;
 
 /** Functions by what their probe does, with their addresses in events. */
 const functions = { lives: 1n, ends: 2n, unseen: 3n, packetless: 4n, begins: 5n, watch: 6n };
@@ -60,6 +67,9 @@ const types = enabled ? new BtfTypes(loadKernelBtf()) : undefined;
 class Machine implements Disposable {
   readonly #maps = new Maps();
   readonly #options: TraceOptions;
+  readonly #registers: ProbeContext;
+  /** functions that are running, the innermost last */
+  readonly #running: { depth: number; from: number }[] = [];
   readonly #programs: Record<keyof typeof functions, Program>;
   readonly #ring: RingBuffer;
   readonly #bytes = new DataView(new ArrayBuffer(region.valueSize));
@@ -67,7 +77,8 @@ class Machine implements Disposable {
   /** top of an aligned stack */
   readonly top: bigint;
 
-  constructor(tracking: Tracking) {
+  constructor(tracking: Tracking, registers: ProbeContext) {
+    this.#registers = registers;
     const kernel = types as BtfTypes, maps = traceMaps(4096, 100);
     const mark = { value: 7, mask: 0xffffffff };
     this.#options = { kernel, access: bulkAccess(), maps, meta: false, tuple: false, mark, tracking };
@@ -99,15 +110,29 @@ class Machine implements Disposable {
     this.#bytes.setUint32(packet * PACKET_BYTES + offset, mark, true);
   }
 
+  /** Enters a function whose caller's frame ends at `sp`; those as deep have returned. */
+  #enter(sp: bigint, depth: number, from: number): void {
+    const word = (address: bigint, value: bigint) =>
+      this.#bytes.setBigUint64(Number(address - this.#base), value, true);
+    if (this.#registers.returnAddress.in === "memory") return word(sp, CODE + BigInt(from));
+    while ((this.#running.at(-1)?.depth ?? -Infinity) >= depth) this.#running.pop();
+    const caller = this.#running.at(-1);
+    word(sp, caller === undefined ? 0n : this.top - BigInt(caller.depth));
+    word(sp + 8n, caller === undefined ? 0n : signed(CODE + BigInt(caller.from)));
+    this.#running.push({ depth, from });
+  }
+
   /**
    * Calls a function with a packet, `depth` bytes below the top of the stack, from the place `from`; returns the packets that
    * were shown for it, each with its stamp where there are stamps.
    */
   call(name: keyof typeof functions, packet: number, depth: number, from: number): bigint[] {
     const sp = this.top - BigInt(depth);
-    this.#bytes.setBigUint64(Number(sp - this.#base), BigInt(from), true);
+    this.#enter(sp, depth, from);
     this.#maps.get(region).update(0, new Uint8Array(this.#bytes.buffer));
-    const context = BigUint64Array.of(this.packet(packet), 0n, 0n, 0n, 0n, functions[name], sp, 0n);
+    const context = BigUint64Array.of(
+      ...[this.packet(packet), 0n, 0n, 0n, 0n, functions[name], sp, sp, CODE + BigInt(from)],
+    );
     const shown: bigint[] = [];
     this.#programs[name].testRun({ ctx_in: new Uint8Array(context.buffer) });
     const view = new DataView(this.#ring.bytes.buffer, this.#ring.bytes.byteOffset);
@@ -142,10 +167,13 @@ class Machine implements Disposable {
   }
 }
 
-describe.skipIf(!enabled)("stacks (needs root, Linux 5.10, x86-64)", () => {
+describe.skipIf(!enabled).each([
+  ["on the stack", onStack],
+  ["in a register", inRegister],
+])("stacks, the return address %s (needs root, Linux 5.10, x86-64)", (_, registers) => {
   let machine: Machine;
   beforeEach(() => {
-    machine = new Machine({ follow: false, ids: false, stacks: true });
+    machine = new Machine({ follow: false, ids: false, stacks: true }, registers);
     machine.mark(1, 7);
   });
   afterEach(() => machine[Symbol.dispose]());
@@ -231,7 +259,7 @@ describe.skipIf(!enabled)("stacks (needs root, Linux 5.10, x86-64)", () => {
   });
 
   test("a packet that begins is not the one that was at its address", () => {
-    using numbered = new Machine({ follow: true, ids: true });
+    using numbered = new Machine({ follow: true, ids: true }, registers);
     numbered.mark(1, 7);
     expect(numbered.call("lives", 1, 400, 10)).toEqual([1n]);
     numbered.mark(1, 0);
@@ -245,7 +273,7 @@ describe.skipIf(!enabled)("stacks (needs root, Linux 5.10, x86-64)", () => {
   });
 
   test("beneath it, all have the packet's number", () => {
-    using numbered = new Machine({ follow: true, ids: true, stacks: true });
+    using numbered = new Machine({ follow: true, ids: true, stacks: true }, registers);
     numbered.mark(1, 7);
     numbered.call("lives", 1, 400, 10);
     numbered.call("packetless", 0, 500, 20);

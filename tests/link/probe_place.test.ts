@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { firingPlaces, firstPlace, nextPlace } from "../../lib/link/probe_place.ts";
+import { entriesBefore, firingPlaces, firstPlace, nextPlace } from "../../lib/link/probe_place.ts";
 
 /** Offsets from the address in the order in which they are tried when the kernel answers with these codes. */
 function places(
@@ -42,4 +42,11 @@ test.each<[what: string, rules: { arch: string; recordAddresses: boolean }, plac
   ["at the entry, arm64", { arch: "arm64", recordAddresses: false }, 0x1000n, [0x1000n]],
 ])("A probe %s may fire there", (_, rules, place, fires) => {
   expect(firingPlaces(0x1000n, rules, place)).toEqual(fires);
+});
+
+test.each<[arch: string, entries: bigint[]]>([
+  ["x64", [0x1000n, 0xffcn]],
+  ["arm64", [0x1000n, 0xffcn, 0xff8n]],
+])("%s: what begins where a record lies, or before it", (arch, entries) => {
+  expect(entriesBefore(0x1000n, arch)).toEqual(entries);
 });

@@ -12,11 +12,13 @@ const regions: Region[] = [
   { virtual: 0xffb3112800004000n, physical: -1n, size: 0x2ffc000n },
 ];
 
+const pages = { structPageBytes: 64, pageBytes: 4096 };
+
 test("The direct map and the array of struct page", () => {
-  expect(memoryMap(regions, 64)).toEqual({
+  expect(memoryMap(regions, pages)).toEqual({
     directMap: 0xff2cb93b00000000n,
     pageArray: 0xffb3112800000000n,
-    structPageBytes: 64,
+    ...pages,
   });
 });
 
@@ -25,7 +27,7 @@ test.each<[name: string, given: Region[]]>([
   ["no memory", regions.filter(({ physical }) => physical < 0n)],
   ["no array of pages", regions.filter(({ virtual }) => virtual >> 40n !== 0xffb311n)],
 ])("Nothing is guessed: %s", (_, given) => {
-  expect(memoryMap(given, 64)).toBeUndefined();
+  expect(memoryMap(given, pages)).toBeUndefined();
 });
 
 test("A file that is no ELF file, or cut, is refused", () => {

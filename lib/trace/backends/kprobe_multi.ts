@@ -20,6 +20,7 @@ import {
   trialProgram,
 } from "../../link/kprobe_multi.ts";
 import type { Link } from "../../link/link.ts";
+import { entriesBefore } from "../../link/probe_place.ts";
 import type { Maps } from "../../maps/maps.ts";
 import { symbolText } from "../../symbols/table.ts";
 import { isErrno } from "../../sys/ffi.ts";
@@ -84,13 +85,9 @@ function readSetting(): string | undefined {
 /** Argument positions with a program of their own. */
 const USUAL: ReadonlySet<number> = new Set([1, 2]);
 
-/** ENDBR (x86) or BTI (arm64) in front of ftrace's record: what bpf_get_func_ip gives begins there. */
-const LANDING_PAD_BYTES = 4n;
-
-/** Where a function's entry may be: before ftrace's record there is a landing pad, or nothing. */
-function entries({ address }: TracedFunction, recordAddresses: boolean): bigint[] {
-  return recordAddresses ? [address, address - LANDING_PAD_BYTES] : [address];
-}
+/** Where a function's entry may be, which is what bpf_get_func_ip gives. */
+const entries = ({ address }: TracedFunction, recordAddresses: boolean): readonly bigint[] =>
+  recordAddresses ? entriesBefore(address, process.arch) : [address];
 
 /** Functions that one program serves. */
 interface Group {
