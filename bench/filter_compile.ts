@@ -22,6 +22,7 @@ import { filterFragment } from "../bpf-programs/match.ts";
 import { fixtureTypes } from "../tests/fixtures/kernel_types.ts";
 import { boot } from "../tests/vm/boot.ts";
 import type { FilterLoad } from "../tests/vm/filter_load.ts";
+import { machineFor } from "../tests/vm/images.ts";
 import { isKernelName, prepare, testedBinary } from "../tests/vm/lab.ts";
 import { Run } from "../tests/vm/scenario.ts";
 import { filterFiles, filterRow } from "../tests/vm/scenarios/filters.ts";
@@ -114,11 +115,14 @@ const script = `
 
 async function verified(kernel: string): Promise<void> {
   if (!isKernelName(kernel)) throw new RangeError(`There is no kernel "${kernel}" to boot`);
-  const [list = "", loader = ""] = filterFiles(expressions.map((source) => filterRow(source, names)));
+  const [list = "", loader = ""] = filterFiles(
+    expressions.map((source) => filterRow(source, names)),
+    machineFor(kernel),
+  );
   const texts = join(dirname(list), "expressions");
   writeFileSync(texts, expressions.map((source) => `${source}\n`).join(""));
   const job = { name: "verified", script, limitSeconds: 900, files: [list, loader, texts] };
-  const booted = await boot(prepare(kernel, console.error), [job], { binary: testedBinary() });
+  const booted = await boot(prepare(kernel, console.error), [job], { binary: testedBinary(kernel) });
   const outcome = booted.outcomes.get(job.name);
   if (outcome?.status !== 0) throw new Error(outcome?.read("stderr") ?? booted.console);
   const run = new Run(kernel, outcome);

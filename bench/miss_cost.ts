@@ -7,7 +7,7 @@
  */
 import { columns } from "../lib/output/columns.ts";
 import { boot } from "../tests/vm/boot.ts";
-import { type KernelName, kernelNames } from "../tests/vm/images.ts";
+import { type KernelName, kernelNames, x64Kernels } from "../tests/vm/images.ts";
 import { isKernelName, prepare, testedBinary } from "../tests/vm/lab.ts";
 
 /** One way to start a tracer; pwru has them all but those that are ours alone. */
@@ -97,10 +97,10 @@ if (unknown.length > 0) {
   console.error(`Unknown kernel "${unknown.join(" ")}": there are ${kernelNames.join(", ")}`);
   process.exit(2);
 }
-for (const kernel of wanted.length === 0 ? kernelNames : wanted.filter(isKernelName)) {
+for (const kernel of wanted.length === 0 ? x64Kernels : wanted.filter(isKernelName)) {
   const image = prepare(kernel, console.error);
   const job = { name: "miss_cost", script: script(kernel), limitSeconds: 600 };
-  const booted = await boot(image, [job], { binary: testedBinary() });
+  const booted = await boot(image, [job], { binary: testedBinary(kernel) });
   const outcome = booted.outcomes.get(job.name);
   console.log(`\nLinux ${kernel} (${image.package}), functions "${functionsOf(kernel)}"`);
   if (outcome?.status !== 0) {

@@ -6,7 +6,7 @@
  */
 import { columns } from "../lib/output/columns.ts";
 import { boot } from "../tests/vm/boot.ts";
-import { kernelNames } from "../tests/vm/images.ts";
+import { kernelNames, x64Kernels } from "../tests/vm/images.ts";
 import { isKernelName, prepare, testedBinary } from "../tests/vm/lab.ts";
 import { jobOf, Run } from "../tests/vm/scenario.ts";
 import { type StartRow, startRows, startStop } from "../tests/vm/scenarios/start.ts";
@@ -38,9 +38,9 @@ if (unknown.length > 0) {
   console.error(`Unknown kernel "${unknown.join(" ")}": there are ${kernelNames.join(", ")}`);
   process.exit(2);
 }
-for (const kernel of wanted.length === 0 ? kernelNames : wanted.filter(isKernelName)) {
+for (const kernel of wanted.length === 0 ? x64Kernels : wanted.filter(isKernelName)) {
   const image = prepare(kernel, console.error);
-  const booted = await boot(image, [jobOf(startStop)], { binary: testedBinary() });
+  const booted = await boot(image, [jobOf(startStop, kernel)], { binary: testedBinary(kernel) });
   const outcome = booted.outcomes.get(startStop.name);
   console.log(`\nLinux ${kernel} (${image.package})`);
   if (outcome?.status !== 0) {

@@ -47,6 +47,7 @@ export const classified: Readonly<Record<string, string>> = {
   "npm ci && npm run build": ".ci/run installs; tests/run.ts, which npm test is, builds first",
   "npm test": "is what runs this test",
   "npm test -- --only unit,6.12": "a part of what runs this test",
+  "npm test -- --only 6.12-arm64,6.18-arm64": "a part of it, which takes long",
   "npm start":
     "tests/cli/npm_start.test.ts: its shell; the demonstration itself is in tests/kernel/demo.test.ts",
   "npm start -- icmp": "tests/cli/npm_start.test.ts: the words reach the tracer",

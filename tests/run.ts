@@ -4,7 +4,8 @@
  * Parts: unit (pure, anywhere), kernel (this machine's kernel, root), and one per kernel that is booted under
  * QEMU. What a part needs is installed when we are root on Debian. A part that cannot run is skipped with its
  * reason; under CI=true that is a failure, except for a kernel that Debian no longer has. What takes long and is
- * unlikely to find more than the rest runs with --long only, and is named at the end where it did not.
+ * unlikely to find more than the rest runs with --long only, and is named at the end where it did not; so do
+ * kernels for arm64, unless they are asked for by name.
  */
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { cpus, freemem, tmpdir } from "node:os";
@@ -12,9 +13,10 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { columns } from "../lib/output/columns.ts";
 import { installPrograms, referencePrograms } from "./vm/debian.ts";
-import { type KernelName, kernelNames, NoSuchKernel } from "./vm/images.ts";
+import { arm64Kernels, type KernelName, kernelNames, machineFor, NoSuchKernel } from "./vm/images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./vm/lab.ts";
-import { type BootName, bootNames, bootOf, isLong, runsOn, type Scenario } from "./vm/scenario.ts";
+import { isNative } from "./vm/machines.ts";
+import { type BootName, bootNames, bootOf, isLong, runsOn } from "./vm/scenario.ts";
 import { scenarios } from "./vm/scenarios/all.ts";
 
 const repository = resolve(import.meta.dir, "..");
@@ -39,11 +41,13 @@ const bold = (text: string) => process.stdout.isTTY ? `\x1b[1m${text}\x1b[0m` : 
 const title = (part: Part) => part === "unit" || part === "kernel" ? part : `Linux ${part}`;
 const announce = (text: string) => console.log(bold(`\n=== ${text}`));
 
+const nothing = { passed: 0, failed: 0, skipped: 0, seconds: 0 } as const;
+
 /** A part that did not run counts as one skipped test, or as one failed test where it has to run. */
 function notRun(part: Part, reason: string, forgivable = false): Row {
   console.log(bold(`SKIPPED ${title(part)}: ${reason}`));
   const failed = process.env["CI"] === "true" && !forgivable;
-  return { part, passed: 0, failed: failed ? 1 : 0, skipped: failed ? 0 : 1, seconds: 0, reason };
+  return { part, ...nothing, failed: failed ? 1 : 0, skipped: failed ? 0 : 1, reason };
 }
 
 /** Totals of a JUnit report: the attributes of its root element. */
@@ -119,9 +123,8 @@ interface Guest {
 }
 
 function virtualMachine({ kernel, names }: Guest, cpus: number): Row | Promise<Row> {
-  if (!peerStandsIn() && !existsSync(testedBinary())) {
-    return notRun(kernel, `there is no "${testedBinary()}"`);
-  }
+  const binary = testedBinary(kernel);
+  if (!peerStandsIn() && !existsSync(binary)) return notRun(kernel, `there is no "${binary}"`);
   try {
     prepare(kernel, (line) => console.log(`${title(kernel)}: ${line}`));
   } catch (error) {
@@ -141,15 +144,15 @@ function virtualMachine({ kernel, names }: Guest, cpus: number): Row | Promise<R
 interface Wanted {
   /** absent: all */
   readonly names?: readonly string[];
-  /** also where it takes long */
-  readonly long: boolean;
+  /** on which kernels also what takes long */
+  readonly long: (kernel: KernelName) => boolean;
 }
 
 /** The boots that kernels need for the scenarios that are wanted. */
 function guestsOf(kernels: readonly KernelName[], { names, long }: Wanted): Guest[] {
   return kernels.flatMap((kernel) => {
     const mine = scenarios.filter((scenario) =>
-      runsOn(scenario, kernel, long) && (names?.includes(scenario.name) ?? true)
+      runsOn(scenario, kernel, long(kernel)) && (names?.includes(scenario.name) ?? true)
     );
     return bootNames.map((boot) => {
       const here = mine.filter((scenario) => bootOf(scenario) === boot);
@@ -163,11 +166,8 @@ function guestsOf(kernels: readonly KernelName[], { names, long }: Wanted): Gues
  * Guests that are measured one after another, while nothing else runs; then the others and this machine's own kernel,
  * which keep one processor busy each, beside each other, those first that may take longest.
  */
-async function kernels(
-  names: readonly KernelName[],
-  { own, scenarios }: { own: boolean; scenarios: Wanted },
-): Promise<Row[]> {
-  const guests = guestsOf(names, scenarios), rows: Row[] = [];
+async function kernels(names: readonly KernelName[], guests: readonly Guest[], own: boolean): Promise<Row[]> {
+  const rows: Row[] = [];
   for (const guest of guests.filter(({ boot }) => boot === "alone")) {
     rows.push(await virtualMachine(guest, 2));
   }
@@ -211,9 +211,18 @@ async function inParallel<T>(width: number, tasks: readonly (() => T | Promise<T
   return results;
 }
 
-/** "flood on Linux 6.1 7.3" */
-function leftOut(scenario: Scenario): string {
-  return `${scenario.name} on Linux ${kernelNames.filter((kernel) => isLong(scenario, kernel)).join(" ")}`;
+/** Runs `build.ts`; says whether it did what it should. */
+function builds(...words: readonly string[]): boolean {
+  const options = { cwd: repository, stdout: "inherit", stderr: "inherit" } as const;
+  return Bun.spawnSync([bun, "build.ts", ...words], options).exitCode === 0;
+}
+
+/** What of the long set did not run, as "flood on Linux 6.1 7.3". */
+function leftOut(long: Wanted["long"]): string[] {
+  return scenarios.flatMap((scenario) => {
+    const left = kernelNames.filter((kernel) => isLong(scenario, kernel) && !long(kernel));
+    return left.length === 0 ? [] : [`${scenario.name} on Linux ${left.join(" ")}`];
+  });
 }
 
 function printTable(rows: readonly Row[]): void {
@@ -244,7 +253,7 @@ async function main(): Promise<number> {
     console.error(`Unknown part "${unknown.join(",")}": there are ${parts.join(", ")}`);
     return 2;
   }
-  const named = values.scenario?.split(","), { long } = values;
+  const named = values.scenario?.split(",");
   const missing = named?.filter((name) => !scenarios.some((scenario) => scenario.name === name)) ?? [];
   if (missing.length > 0) {
     console.error(
@@ -253,15 +262,24 @@ async function main(): Promise<number> {
     return 2;
   }
 
+  const isWanted = (name: Part) => wanted.includes(name);
+  // Named, an arm64 kernel is meant; all of its scenarios are in the long set.
+  const long = (kernel: KernelName) =>
+    values.long || (values.only !== undefined && isWanted(kernel) && arm64Kernels.includes(kernel));
+  const guests = guestsOf(kernelNames.filter(isWanted), {
+    long,
+    ...(named === undefined ? {} : { names: named }),
+  });
+
   if (existsSync(join(repository, "build.ts"))) {
     announce("build");
-    const build = Bun.spawnSync([bun, "build.ts"], { cwd: repository, stdout: "inherit", stderr: "inherit" });
-    if (build.exitCode !== 0) {
+    const foreign = guests.some(({ kernel }) => !isNative(machineFor(kernel)));
+    if (!builds() || (foreign && !builds("--release"))) {
       console.log("\n0 passed, 1 failed, 0 skipped");
       return 1;
     }
   }
-  if (wanted.includes("unit") || wanted.includes("kernel")) {
+  if (isWanted("unit") || isWanted("kernel")) {
     try {
       installPrograms(referencePrograms, console.log);
     } catch (error) {
@@ -270,13 +288,10 @@ async function main(): Promise<number> {
     }
   }
   const rows: Row[] = [];
-  if (wanted.includes("unit")) rows.push(await unit(long));
-  rows.push(
-    ...await kernels(kernelNames.filter((name) => wanted.includes(name)), {
-      own: wanted.includes("kernel"),
-      scenarios: { long, ...(named === undefined ? {} : { names: named }) },
-    }),
-  );
+  if (isWanted("unit")) rows.push(await unit(values.long));
+  rows.push(...await kernels(kernelNames.filter(isWanted), guests, isWanted("kernel")));
+  const unasked = arm64Kernels.filter((kernel) => isWanted(kernel) && !long(kernel));
+  rows.push(...unasked.map((part) => ({ part, ...nothing, reason: "it is of the long set (--long)" })));
 
   for (const { part, failures } of rows) {
     for (const failure of failures ?? []) {
@@ -284,12 +299,8 @@ async function main(): Promise<number> {
     }
   }
   printTable(rows);
-  const left = long
-    ? []
-    : scenarios.filter((scenario) => kernelNames.some((kernel) => isLong(scenario, kernel)));
-  if (left.length > 0) {
-    console.log(`\nLeft out of the long set (--long): a release, ${left.map(leftOut).join(", ")}`);
-  }
+  const left = [...(values.long ? [] : ["a release"]), ...leftOut(long)];
+  if (left.length > 0) console.log(`\nLeft out of the long set (--long): ${left.join(", ")}`);
   const sum = (count: (row: Row) => number) => rows.reduce((total, row) => total + count(row), 0);
   const failed = sum((row) => row.failed);
   console.log(`\n${sum((row) => row.passed)} passed, ${failed} failed, ${sum((row) => row.skipped)} skipped`);

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Image } from "./images.ts";
 import { type Job, writeInitramfs } from "./initramfs.ts";
+import { isNative, type Machine } from "./machines.ts";
 
 /** What one job left behind. */
 export interface Outcome {
@@ -41,26 +42,35 @@ export interface BootOptions {
 }
 
 /** Software emulation works everywhere; nested KVM may abort QEMU, so it is only used when asked for. */
-const accelerator = process.env["PWRU_VM_ACCEL"] ?? "tcg,thread=multi";
+const emulation = "tcg,thread=multi", accelerator = process.env["PWRU_VM_ACCEL"] ?? emulation;
 
 /** Time for the kernel to come up and go down, under emulation on a busy machine. */
 const bootSeconds = 60;
 
+/** What a guest has for these jobs, all in all. */
+export const guestSeconds = ({ slowness }: Machine, jobs: readonly Pick<Job, "limitSeconds">[]): number =>
+  slowness * (bootSeconds + jobs.reduce((sum, { limitSeconds }) => sum + limitSeconds + 5, 0));
+
 export async function boot(image: Image, jobs: readonly Job[], options: BootOptions): Promise<Boot> {
+  const { machine } = image;
   const work = mkdtempSync(join(tmpdir(), "pwru-vm-"));
   const at = (name: string) => join(work, name);
-  const limitSeconds = bootSeconds + jobs.reduce((sum, job) => sum + job.limitSeconds + 5, 0);
+  const limitSeconds = guestSeconds(machine, jobs);
   const begin = performance.now();
   try {
     writeInitramfs(at("initrd"), image, jobs, options.binary);
     const qemu = Bun.spawn([
-      "qemu-system-x86_64",
-      ...["-accel", accelerator, "-cpu", "max"],
+      machine.qemu,
+      ...["-accel", isNative(machine) ? accelerator : emulation, ...machine.emulated],
       ...["-smp", String(options.cpus ?? 2), "-m", String(options.memoryMib ?? 3072)],
       ...["-kernel", image.vmlinuz, "-initrd", at("initrd")],
-      ...["-append", `console=ttyS0 quiet panic=-1 ${options.append ?? ""}`],
+      ...[
+        "-append",
+        `console=${machine.console} results=/dev/${machine.results} quiet panic=-1 ${options.append ?? ""}`,
+      ],
       ...["-display", "none", "-no-reboot", "-nic", "none", "-monitor", "none"],
-      ...["-serial", options.watch ? "stdio" : `file:${at("console")}`, "-serial", `file:${at("out.tar")}`],
+      ...["-serial", options.watch ? "stdio" : `file:${at("console")}`],
+      ...machine.resultsInto(at("out.tar")),
     ], { stdin: "ignore", stdout: "inherit", stderr: Bun.file(at("qemu")), timeout: limitSeconds * 1000 });
     const status = await qemu.exited;
     const seconds = (performance.now() - begin) / 1000;

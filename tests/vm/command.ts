@@ -12,9 +12,10 @@ export class CommandError extends Error {
 }
 
 /** Where Debian keeps programs; a user's PATH may lack the sbin half. */
-const programPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+export const programFolders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-export const which = (program: string): string | null => Bun.which(program, { PATH: programPath });
+export const which = (program: string): string | null =>
+  Bun.which(program, { PATH: programFolders.join(":") });
 
 export interface CommandOptions {
   cwd?: string;

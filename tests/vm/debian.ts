@@ -11,11 +11,21 @@ import { command, CommandError, which } from "./command.ts";
 /** Programs, and the Debian package of each. */
 type Packages = Readonly<Record<string, string>>;
 
-/** What the harness runs or puts into the guest. */
+/** What the harness runs to make a guest, beside QEMU. */
+export const harnessPrograms: Packages = {
+  "depmod": "kmod",
+  "xz": "xz-utils",
+  "tar": "tar",
+};
+
+/** What a guest has. */
 export const guestPrograms: Packages = {
-  "qemu-system-x86_64": "qemu-system-x86",
   "busybox": "busybox-static",
+  "bash": "bash",
   "ip": "iproute2",
+  "ss": "iproute2",
+  "bridge": "iproute2",
+  "tc": "iproute2",
   "nft": "nftables",
   "xtables-nft-multi": "iptables",
   "socat": "socat",
@@ -24,11 +34,9 @@ export const guestPrograms: Packages = {
   "conntrack": "conntrack",
   "bpftool": "bpftool",
   "ping": "iputils-ping",
-  "depmod": "kmod",
+  "kmod": "kmod",
   "strace": "strace",
-  "nc": "netcat-openbsd",
-  "xz": "xz-utils",
-  "tar": "tar",
+  "nc.openbsd": "netcat-openbsd",
   "setpriv": "util-linux",
   "unshare": "util-linux",
 };
@@ -92,13 +100,13 @@ function mirrors(): Record<Suite["at"], string> {
   return { "Debian": main, "Debian-Security": security ?? main.replace(/\/debian\/?$/, "/debian-security/") };
 }
 
-/** Debian's packages, seen through an apt of our own in `folder`. */
+/** Debian's packages for one architecture, seen through an apt of our own in `folder`. */
 export class Archive {
   readonly #folder: string;
   readonly #suites: readonly Suite[];
   readonly #options: string[];
 
-  constructor(folder: string, suites: readonly Suite[]) {
+  constructor(folder: string, suites: readonly Suite[], architecture: string) {
     this.#folder = folder;
     this.#suites = suites;
     this.#options = [
@@ -109,6 +117,8 @@ export class Archive {
       `Dir::Cache=${join(folder, "cache")}`,
       "APT::Default-Release=",
       "APT::Sandbox::User=root",
+      `APT::Architecture=${architecture}`,
+      `APT::Architectures=${architecture}`,
       "Acquire::Languages=none",
       "Acquire::Retries=2",
     ].flatMap((option) => ["-o", option]);
@@ -165,13 +175,33 @@ export class Archive {
 
   /** Downloads one package and unpacks it over `target`. */
   unpack(name: string, target: string): void {
+    this.#fetch(
+      target,
+      (folder) => command(["apt-get", ...this.#options, "-qq", "download", name], { cwd: folder }),
+    );
+  }
+
+  /** Downloads these packages with all that they depend on, and unpacks them over `target`. */
+  unpackWithDependencies(names: readonly string[], target: string): void {
+    this.#fetch(target, (folder) => {
+      const empty = join(folder, "status"); // what is installed: nothing
+      writeFileSync(empty, "");
+      mkdirSync(join(folder, "partial"));
+      const options = [`Dir::State::status=${empty}`, `Dir::Cache::archives=${folder}`, "Debug::NoLocking=1"];
+      const words = ["-qq", "--yes", "--no-install-recommends", "--download-only", "install", ...names];
+      command(["apt-get", ...this.#options, ...options.flatMap((option) => ["-o", option]), ...words]);
+    });
+  }
+
+  #fetch(target: string, download: (folder: string) => void): void {
     const folder = join(this.#folder, `get-${process.pid}`);
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
     mkdirSync(target, { recursive: true });
     try {
-      command(["apt-get", ...this.#options, "-qq", "download", name], { cwd: folder });
-      for (const deb of readdirSync(folder)) command(["dpkg-deb", "-x", join(folder, deb), target]);
+      download(folder);
+      const debs = readdirSync(folder).filter((name) => name.endsWith(".deb"));
+      for (const deb of debs) command(["dpkg-deb", "-x", join(folder, deb), target]);
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }

@@ -8,17 +8,42 @@ import { basename, join } from "node:path";
 import { command } from "./command.ts";
 import { archive as cpio, directory, type Entry, treeOf } from "./cpio.ts";
 import { Archive, compareVersions, type Suite } from "./debian.ts";
+import { isNative, type Machine, type MachineName, machineOf } from "./machines.ts";
 
-/** One row per series. `names` matches its image packages; `why` says what the series adds to the tests. */
+/**
+ * One row per series and machine: `packages` matches the series' image packages, `fprobe` is whether Debian builds
+ * it with CONFIG_FPROBE, which kprobe-multi needs. What the series add to the tests:
+ *
+ *     5.10         no BTF of modules, no bpf_get_func_ip         6.1    BTF of modules
+ *     6.12         kprobe-multi on ftrace; arm64 has no FPROBE before 6.14
+ *     6.18, 7.3    kprobe-multi on the function graph tracer; the newest there is
+ */
 export const kernelTable = [
-  { kernel: "5.10", names: "5\\.10\\.", why: "kprobes only, no BTF of modules, no bpf_get_func_ip" },
-  { kernel: "6.1", names: "6\\.1\\.", why: "kprobes only (built without FPROBE), BTF of modules" },
-  { kernel: "6.12", names: "6\\.12\\.", why: "kprobe-multi" },
-  { kernel: "6.18", names: "6\\.18\\.", why: "kprobe-multi on the fgraph base" },
-  { kernel: "7.3", names: "7\\.", why: "the newest there is" },
+  { kernel: "5.10", series: "5.10", arch: "x64", packages: "5\\.10\\.", fprobe: false },
+  { kernel: "6.1", series: "6.1", arch: "x64", packages: "6\\.1\\.", fprobe: false },
+  { kernel: "6.12", series: "6.12", arch: "x64", packages: "6\\.12\\.", fprobe: true },
+  { kernel: "6.18", series: "6.18", arch: "x64", packages: "6\\.18\\.", fprobe: true },
+  { kernel: "7.3", series: "7.3", arch: "x64", packages: "7\\.", fprobe: true },
+  { kernel: "6.12-arm64", series: "6.12", arch: "arm64", packages: "6\\.12\\.", fprobe: false },
+  { kernel: "6.18-arm64", series: "6.18", arch: "arm64", packages: "6\\.18\\.", fprobe: true },
 ] as const;
-export type KernelName = (typeof kernelTable)[number]["kernel"];
+type Row = (typeof kernelTable)[number];
+export type KernelName = Row["kernel"];
+export type Series = Row["series"];
+
+const rowOf = (kernel: KernelName): Row => kernelTable.find((row) => row.kernel === kernel) as Row;
+const namesOn = (arch: MachineName): readonly KernelName[] =>
+  kernelTable.filter((row) => row.arch === arch).map(({ kernel }) => kernel);
+
 export const kernelNames: readonly KernelName[] = kernelTable.map((row) => row.kernel);
+/** Those of the usual set of tests. */
+export const x64Kernels = namesOn("x64");
+/** Those of the long set alone: most machines that run the tests emulate them more slowly. */
+export const arm64Kernels = namesOn("arm64");
+
+export const machineFor = (kernel: KernelName): Machine => machineOf(rowOf(kernel).arch);
+export const seriesOf = (kernel: KernelName): Series => rowOf(kernel).series;
+export const hasFprobe = (kernel: KernelName): boolean => rowOf(kernel).fprobe;
 
 /** Debian's archive has no kernel of this series (any more). */
 export class NoSuchKernel extends Error {
@@ -33,6 +58,7 @@ export class NoSuchKernel extends Error {
 /** A kernel that can be booted. */
 export interface Image {
   readonly kernel: KernelName;
+  readonly machine: Machine;
   /** Debian package and its version */
   readonly package: string;
   readonly vmlinuz: string;
@@ -42,6 +68,10 @@ export interface Image {
 
 /** Where downloads live; outside the repository, so that a fresh clone finds them again. */
 export const cacheFolder = process.env["PWRU_VM_CACHE"] ?? "/var/tmp/pwru-vm";
+
+/** Where in it something lies that there is for each machine. */
+export const cached = (name: string, machine: Machine): string =>
+  join(cacheFolder, isNative(machine) ? name : `${name}-${machine.debian}`);
 
 const kernelSuites: readonly Suite[] = [
   { at: "Debian", suite: "trixie" }, //                      6.12
@@ -59,6 +89,7 @@ export function image(kernel: KernelName, say: (line: string) => void): Image {
   if (!existsSync(folder)) download(kernel, folder, say);
   return {
     kernel,
+    machine: machineFor(kernel),
     package: readFileSync(join(folder, "package"), "utf8").trim(),
     vmlinuz: join(folder, "vmlinuz"),
     modules: join(folder, "modules.cpio"),
@@ -66,7 +97,8 @@ export function image(kernel: KernelName, say: (line: string) => void): Image {
 }
 
 function download(kernel: KernelName, folder: string, say: (line: string) => void): void {
-  const archive = new Archive(join(cacheFolder, "apt"), kernelSuites);
+  const machine = machineFor(kernel);
+  const archive = new Archive(cached("apt", machine), kernelSuites, machine.debian);
   archive.update();
   const { name, version } = newest(archive, kernel);
   say(`downloading ${name} ${version}`);
@@ -92,20 +124,18 @@ function download(kernel: KernelName, folder: string, say: (line: string) => voi
 
 /** The image package with the highest version; the signed one of two equals. */
 function newest(archive: Archive, kernel: KernelName): { name: string; version: string } {
-  const series = kernelTable.find((row) => row.kernel === kernel)?.names;
-  const names = archive.names(`^linux-image-${series}.*cloud-amd64(-unsigned)?$`);
+  const { debian } = machineFor(kernel);
+  const names = archive.names(`^linux-image-${rowOf(kernel).packages}.*cloud-${debian}(-unsigned)?$`);
   const unsigned = (name: string) => Number(name.endsWith("-unsigned"));
   const best = [...(names.length === 0 ? [] : archive.versions(names))]
     .map(([name, version]) => ({ name, version }))
     .sort((a, b) => compareVersions(a.version, b.version) || unsigned(b.name) - unsigned(a.name)).at(-1);
-  if (best === undefined) {
-    throw new Error(`Cannot find Linux ${kernel} in Debian's archive: no image package`);
-  }
+  if (best === undefined) throw new NoSuchKernel(kernel);
   return best;
 }
 
 /** Module folders the tests may need; hardware drivers are left out. */
-const wanted = /^kernel\/(net|drivers\/net|lib|crypto|arch\/x86\/crypto)\//;
+const wanted = /^kernel\/(net|drivers\/net|lib|crypto|arch\/\w+\/crypto)\//;
 const unwanted = /^kernel\/drivers\/net\/(ethernet|wireless|usb|phy|can|fddi|hamradio|wan|hyperv)\//;
 
 /** The modules of an unpacked package as an archive, with the index that modprobe reads. */
@@ -123,6 +153,6 @@ function modulesOf(root: string): Uint8Array {
   renameSync(from, join(staged, "lib/modules", release));
   command(["/usr/sbin/depmod", "-b", staged, release]);
   const keep = (entry: Entry) =>
-    entry.kind !== "link" && !/^(vmlinuz|config|System\.map)/.test(basename(entry.path));
+    entry.kind !== "link" && !/^(vmlinuz|config|System\.map)|\.dtb$/.test(basename(entry.path));
   return cpio([directory("lib/modules"), ...treeOf("lib/modules", join(staged, "lib/modules")).filter(keep)]);
 }

@@ -1,10 +1,12 @@
 #!/usr/bin/busybox sh
 # First process of the guest: a small Debian-like root, then every scenario of /job, then power off.
-# After each scenario its folder goes out through the second serial port as a tar archive.
+# After each scenario its folder goes out through the second serial port, $results, as a tar archive: a word of the
+# kernel's command line, which the kernel makes a variable of ours.
 /usr/bin/busybox --install -s /bin
 ln -sf /usr/bin/bash /bin/sh
 for tool in modprobe insmod lsmod depmod rmmod; do ln -sf /usr/bin/kmod /usr/bin/$tool; done
 ln -sf /usr/bin/kmod /sbin/modprobe # where the kernel looks when it wants a module
+ln -sf nc.openbsd /usr/bin/nc
 for tool in iptables ip6tables; do ln -sf xtables-nft-multi /usr/bin/$tool; done
 export PATH=/usr/bin:/bin HOME=/root TERM=dumb
 mount -t proc none /proc
@@ -21,7 +23,7 @@ mkdir -p /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 sysctl -qw kernel.printk=3
 ip link set lo up
-stty -F /dev/ttyS1 raw -echo
+stty -F "$results" raw -echo
 
 for folder in /job/*/; do
   name=$(basename "$folder")
@@ -34,7 +36,7 @@ for folder in /job/*/; do
   timeout -k 5 "$limit" bash -c 'set -u; . /lib/guest/tracer.sh; . /lib/guest/topo.sh; . ./script.sh' \
     < /dev/null > "$OUT/stdout" 2> "$OUT/stderr"
   echo "$? $begin $(cut -d' ' -f1 /proc/uptime)" > "$OUT/status"
-  tar -C /out -cf /dev/ttyS1 "$name"
+  tar -C /out -cf "$results" "$name"
   rm -rf "$OUT"
 done
 echo "all scenarios done at $(cut -d' ' -f1 /proc/uptime)"

@@ -5,13 +5,14 @@
  */
 import type { Outcome } from "./boot.ts";
 import type { Job } from "./initramfs.ts";
-import type { KernelName } from "./images.ts";
+import { type KernelName, machineFor, type Series, seriesOf, x64Kernels } from "./images.ts";
 import { parseLines, type TraceLine } from "./lines.ts";
+import type { Machine } from "./machines.ts";
 
 export interface Scenario {
   readonly name: string;
   readonly boot?: BootName;
-  /** kernels it makes sense on; all of them when left out */
+  /** kernels it makes sense on; all that there are for x86-64 when left out */
   readonly kernels?: readonly KernelName[];
   /** further kernels, of the long set of tests: npm test -- --long */
   readonly longKernels?: readonly KernelName[];
@@ -19,7 +20,7 @@ export interface Scenario {
   readonly script: string;
   readonly limitSeconds: number;
   /** files of the host to put beside the script, made when they are needed */
-  readonly files?: () => readonly string[];
+  readonly files?: (machine: Machine) => readonly string[];
   readonly checks: Checks;
   /** what Debian's pwru cannot do: left out when it stands in for ours */
   readonly oursOnly?: Checks;
@@ -34,15 +35,17 @@ export const bootNames: readonly BootName[] = ["alone", "apart", "usual"];
 export const bootOf = ({ boot = "usual" }: Scenario): BootName => boot;
 
 export const runsOn = (scenario: Scenario, kernel: KernelName, long: boolean): boolean =>
-  (scenario.kernels?.includes(kernel) ?? true) || (long && isLong(scenario, kernel));
+  isUsual(scenario, kernel) || (long && isLong(scenario, kernel));
+
+const isUsual = ({ kernels = x64Kernels }: Scenario, kernel: KernelName): boolean => kernels.includes(kernel);
 
 /** Whether a kernel has a scenario in the long set alone. */
-export const isLong = ({ kernels, longKernels }: Scenario, kernel: KernelName): boolean =>
-  kernels?.includes(kernel) === false && longKernels?.includes(kernel) === true;
+export const isLong = (scenario: Scenario, kernel: KernelName): boolean =>
+  !isUsual(scenario, kernel) && scenario.longKernels?.includes(kernel) === true;
 
-/** What a boot is told of a scenario; makes its files. */
-export function jobOf({ name, script, limitSeconds, files }: Scenario): Job {
-  return { name, script, limitSeconds, ...(files === undefined ? {} : { files: files() }) };
+/** What a boot of that kernel is told of a scenario; makes its files. */
+export function jobOf({ name, script, limitSeconds, files }: Scenario, kernel: KernelName): Job {
+  return { name, script, limitSeconds, ...(files === undefined ? {} : { files: files(machineFor(kernel)) }) };
 }
 
 export type Checks = Readonly<Record<string, (run: Run) => void>>;
@@ -109,7 +112,8 @@ export const withReason = (line: TraceLine): string =>
   line.reason === undefined ? line.func : `${line.func}(${line.reason})`;
 
 /** 5.10 < 6.1 < 6.12: whether a kernel is at least that one. */
-export function atLeast(kernel: KernelName, other: KernelName): boolean {
-  const [a = 0, b = 0] = kernel.split(".").map(Number), [c = 0, d = 0] = other.split(".").map(Number);
+export function atLeast(kernel: KernelName, other: Series): boolean {
+  const [a = 0, b = 0] = seriesOf(kernel).split(".").map(Number),
+    [c = 0, d = 0] = other.split(".").map(Number);
   return a !== c ? a > c : b >= d;
 }

@@ -28,8 +28,8 @@ topo() {
   wire dnsveth dns 9001 10.9.2.1 10.9.2.2 fd00:9:2::1 fd00:9:2::2
   sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
   # Both neighbours of both links are known from here on, in both families.
-  ip netns exec dns ping -q -c1 -W5 10.9.1.2 > /dev/null || echo "topo: no way from dns to pod" >&2
-  ip netns exec dns ping -q -c1 -W5 fd00:9:1::2 > /dev/null || echo "topo: no IPv6 way from dns to pod" >&2
+  ip netns exec dns ping -q -c1 -W$((5 * SLOWNESS)) 10.9.1.2 > /dev/null || echo "topo: no way from dns to pod" >&2
+  ip netns exec dns ping -q -c1 -W$((5 * SLOWNESS)) fd00:9:1::2 > /dev/null || echo "topo: no IPv6 way from dns to pod" >&2
 }
 
 # pod_mtu MTU: another MTU for the pod's link; what the dns server learned about the path is forgotten.
@@ -63,7 +63,7 @@ answer() {
   ip -n dns route flush cache
   head -c 2351 /dev/zero |
     ip netns exec dns socat -u -b 4096 - UDP4-SENDTO:10.9.1.2:40053,sourceport=9053,ip-mtu-discover=2
-  nap 0.5
+  pause 0.5
   kill $receiver
   wait $receiver
 } 2>> "$OUT/stderr"
@@ -77,14 +77,14 @@ listen() {
 }
 
 # say NETNS ADDRESS: one short message by TCP or UDP, in socat's notation; a refusal is part of the game.
-say() { echo hello | ip netns exec "$1" socat -u -T 2 - "$2"; } 2> /dev/null
+say() { echo hello | ip netns exec "$1" socat -u -T $((2 * SLOWNESS)) - "$2"; } 2> /dev/null
 
 # raw NETNS ADDRESS BYTES: one packet behind an IP header of the kernel's; the address in socat's notation, with the IP
 # protocol, the bytes in printf's.
 raw() { printf "$3" | ip netns exec "$1" socat -u - "$2"; }
 
 # echo_request NETNS ADDRESS: one ICMP or ICMPv6 echo.
-echo_request() { ip netns exec "$1" ping -q -c1 -W2 "$2" > /dev/null; }
+echo_request() { ip netns exec "$1" ping -q -c1 -W$((2 * SLOWNESS)) "$2" > /dev/null; }
 
 # forget_neighbours: the next packet of the node to the pod needs ARP.
 forget_neighbours() { ip neigh flush dev podveth; ip -n pod neigh flush dev eth0; }

@@ -5,25 +5,29 @@
 #   stop NAME [SIGNAL [MS]]   sends SIGINT or SIGNAL and waits until it is gone, MS milliseconds at most
 #   run NAME [WORD...]        starts it, waits for its end, $RUN_PATIENCE_MS milliseconds at most (30000)
 #
+# Limits are those of the fastest machine: they are multiplied by $SLOWNESS.
+#
 # $TRACER is the binary under test unless a scenario says otherwise; $TRACER_OPTIONS are words for every start.
 # Leaves $OUT/NAME.out, NAME.err and NAME.facts, lines of key=value:
 #   ready_ms   from exec to the ready file         stop_ms    from the signal until the parent has reaped it
 #   status     as the shell sees it                hwm_kib    VmHWM at the time of the signal
 #   ready, gone   yes or no                        (a key may come twice: the last one counts)
 
-TRACER=${TRACER:-$PWRU}
+TRACER=${TRACER:-$PWRU} SLOWNESS=${SLOWNESS:-1}
 declare -A pid_of chapter_end
 mkfifo /tmp/nap.$$ && exec 9<> /tmp/nap.$$ && rm /tmp/nap.$$
 
 # Seconds, without a process of its own: forks are slow under emulation.
 nap() { read -rt "$1" -u 9; }
+# The time that something needs, in seconds of the fastest machine; $SLOWNESS is how much slower this one is.
+pause() { local i; for ((i = 0; i < SLOWNESS; i++)); do nap "$1"; done; }
 # Microseconds since the epoch, in $NOW.
 now() { NOW=${EPOCHREALTIME/./}; }
 fact() { echo "$2=$3" >> "$OUT/$1.facts"; }
 
 # until_true SECONDS COMMAND...: polls; fails when the time is over.
 until_true() {
-  local end=$((SECONDS + $1))
+  local end=$((SECONDS + $1 * SLOWNESS))
   shift
   until "$@"; do
     [ $SECONDS -lt $end ] || return 1
@@ -33,7 +37,7 @@ until_true() {
 }
 
 start() {
-  local name=$1 ready=/tmp/$1.ready begin end=$((SECONDS + ${PATIENCE:-600}))
+  local name=$1 ready=/tmp/$1.ready begin end=$((SECONDS + ${PATIENCE:-600} * SLOWNESS))
   shift
   rm -f "$ready"
   now; begin=$NOW
@@ -58,7 +62,7 @@ alive() {
 # reap NAME SINCE LIMIT_MS: waits for the end of a tracer; status and time since SINCE (microseconds).
 # `wait` returns the moment it is reaped; a watchdog interrupts it.
 reap() {
-  local name=$1 begin=$2 limit_ms=$3 pid=${pid_of[$1]} me=$BASHPID dog status expired=
+  local name=$1 begin=$2 limit_ms=$(($3 * SLOWNESS)) pid=${pid_of[$1]} me=$BASHPID dog status expired=
   trap 'expired=yes' USR1
   (trap - USR1; nap $((limit_ms / 1000)).$(printf %03d $((limit_ms % 1000))); kill -USR1 "$me") &
   dog=$!
@@ -109,12 +113,12 @@ run() {
 # lines_in NAME N: whether the tracer has printed N lines (the header counts).
 lines_in() { [ "$(wc -l < "$OUT/$1.out")" -ge "$2" ]; }
 
-# settle NAME: waits until the output has not grown for 0.3 s, 10 s at most.
+# settle NAME: waits until the output has not grown for 0.3 s, 10 s at most (of the fastest machine).
 settle() {
   local before=-1 size=0 tries=0
   while [ "$size" != "$before" ] && [ $tries -lt 33 ]; do
     before=$size
-    nap 0.3
+    pause 0.3
     size=$(wc -c < "$OUT/$1.out")
     tries=$((tries + 1))
   done

@@ -8,8 +8,8 @@
 import { beforeAll, describe, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { boot, type Outcome } from "./boot.ts";
-import { type KernelName, kernelNames } from "./images.ts";
+import { boot, guestSeconds, type Outcome } from "./boot.ts";
+import { type KernelName, kernelNames, machineFor } from "./images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./lab.ts";
 import { jobOf, Run, runsOn, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios/all.ts";
@@ -55,13 +55,16 @@ describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
   const mine = scenarios.filter((scenario) =>
     names.includes(scenario.name) && runsOn(scenario, kernel, long)
   );
-  const limitMs = mine.reduce((sum, scenario) => sum + scenario.limitSeconds + 10, 180) * 1000;
+  const limitMs = (guestSeconds(machineFor(kernel), mine) + 120) * 1000; // and to prepare it
   let outcomes: ReadonlyMap<string, Outcome> = new Map();
   let guestConsole = "";
 
   beforeAll(async () => {
     const image = prepare(kernel, console.error);
-    const booted = await boot(image, mine.map(jobOf), { binary: testedBinary(), cpus });
+    const booted = await boot(image, mine.map((scenario) => jobOf(scenario, kernel)), {
+      binary: testedBinary(kernel),
+      cpus,
+    });
     outcomes = booted.outcomes;
     guestConsole = booted.console;
     const times = mine.map(({ name }) => `${name} ${Math.round(outcomes.get(name)?.seconds ?? 0)}`);

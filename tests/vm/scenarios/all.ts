@@ -14,6 +14,7 @@ import { protocols } from "./protocols.ts";
 import { recipesOfManual } from "./recipes.ts";
 import { refusing } from "./refusals.ts";
 import { rights } from "./rights.ts";
+import { stacks } from "./stacks.ts";
 import { startStop } from "./start.ts";
 import { story } from "./story.ts";
 import { tracking } from "./tracking.ts";
@@ -27,6 +28,7 @@ export const scenarios: readonly Scenario[] = [
   likeness,
   flood,
   refusing,
+  stacks,
   tracking,
   programs,
   filters,

@@ -1,7 +1,8 @@
 /** The demonstration on every kernel: the answer is delivered, then dropped, and nothing of it is left. */
 import { expect } from "bun:test";
 import type { Demonstration, Step } from "../../../lib/demo/paths.ts";
-import { atLeast, type Checks, type Run, type Scenario } from "../scenario.ts";
+import { hasFprobe } from "../images.ts";
+import { type Checks, type Run, type Scenario } from "../scenario.ts";
 
 type Printed = Demonstration & { readonly recorded: boolean; readonly reason: string | null };
 
@@ -14,9 +15,9 @@ const checks: Checks = {
     expect(run.facts("demo").status).toBe(0);
     expect({ recorded, backend }).toEqual({
       recorded: false,
-      backend: atLeast(run.kernel, "6.12") ? "kprobe-multi" : "kprobe",
+      backend: hasFprobe(run.kernel) ? "kprobe-multi" : "kprobe",
     });
-    expect(attached).toBeGreaterThan(atLeast(run.kernel, "6.12") ? 1000 : 30);
+    expect(attached).toBeGreaterThan(hasFprobe(run.kernel) ? 1000 : 30);
   },
   "MTU 9001: forwarded and delivered"(run) {
     const { mtu, arrived, steps } = printed(run, "demo").passages[0];

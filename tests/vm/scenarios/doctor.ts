@@ -1,6 +1,7 @@
 /** What the doctor says of each kernel, and of ones that are made worse on purpose: every finding is true. */
 import { expect } from "bun:test";
-import { atLeast, type Checks, type Run, type Scenario } from "../scenario.ts";
+import { hasFprobe } from "../images.ts";
+import { type Checks, type Run, type Scenario } from "../scenario.ts";
 
 interface Report {
   readonly backend: string | null;
@@ -25,8 +26,7 @@ function report(run: Run, name: string): Report {
 }
 
 const works = "ok: attached to consume_skb and saw a packet";
-/** Debian builds FPROBE from 6.12 on. */
-const best = ({ kernel }: Run) => atLeast(kernel, "6.12") ? "kprobe-multi" : "kprobe";
+const best = ({ kernel }: Run) => hasFprobe(kernel) ? "kprobe-multi" : "kprobe";
 
 const healthy: Checks = {
   "as root: the best backend works, and so do the others that this kernel has"(run) {
@@ -64,11 +64,11 @@ const ill: Checks = {
     const { of } = report(run, "hidden");
     expect(of("kernel symbols")).toBe("no: Cannot see addresses in /proc/kallsyms: all are 0");
     expect(of("tracepoint")).toBe(works);
-    if (atLeast(run.kernel, "6.12")) expect(of("kprobe-multi")).toBe(works);
+    if (hasFprobe(run.kernel)) expect(of("kprobe-multi")).toBe(works);
     else expect(of("kprobe")).toStartWith("no: Cannot see addresses in /proc/kallsyms");
   },
   "kprobes switched off: what attaches and never fires is found out"(run) {
-    if (!atLeast(run.kernel, "6.12")) return; // their addresses are hidden: told above
+    if (!hasFprobe(run.kernel)) return; // their addresses are hidden: told above
     expect(report(run, "hidden").of("kprobe")).toBe(
       "no: it attaches to consume_skb, but the programs do not run",
     );

@@ -139,7 +139,7 @@ export const encapsulation: Scenario = {
     ).join("\n    ")
   }
     ping -q -c1 -W5 10.99.5.2 > /dev/null
-    nap 1
+    pause 1
     pkill -INT -f 'ready-file /tmp/t' || true
     wait
     untopo

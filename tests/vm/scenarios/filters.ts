@@ -13,6 +13,7 @@ import { compilePacketFilter } from "../../../lib/trace/filter.ts";
 import { expressions } from "../../kernel/expressions.ts";
 import { compiled, workFolder } from "../compiled.ts";
 import type { FilterLoadReport, FilterRow } from "../filter_load.ts";
+import type { Machine } from "../machines.ts";
 import type { Run, Scenario } from "../scenario.ts";
 
 const FILTER_STEP = 100;
@@ -58,16 +59,16 @@ function ownRows(): FilterRow[] {
 }
 
 /** `rows` as a file, and the program that loads them, compiled. Both go when this process does. */
-export function filterFiles(rows: readonly FilterRow[]): string[] {
+export function filterFiles(rows: readonly FilterRow[], machine: Machine): string[] {
   const folder = workFolder(), list = join(folder, "filters.jsonl");
   writeFileSync(list, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
-  return [list, compiled("filter_load", folder)];
+  return [list, compiled("filter_load", machine, folder)];
 }
 
-function files(): string[] {
+function files(machine: Machine): string[] {
   warnWithoutCorpus("only our own expressions are loaded");
   const corpus = (hasCorpus ? corpusRows() : []).filter((_, index) => index % step === 0);
-  return filterFiles([...ownRows(), ...corpus]);
+  return filterFiles([...ownRows(), ...corpus], machine);
 }
 
 function reports(run: Run): FilterLoadReport[] {

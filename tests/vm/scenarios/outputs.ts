@@ -3,7 +3,8 @@
  * control block, values of expressions. All in one start per backend: they have to agree with each other.
  */
 import { expect } from "bun:test";
-import { atLeast, type Run, type Scenario } from "../scenario.ts";
+import { arm64Kernels, hasFprobe } from "../images.ts";
+import { type Run, type Scenario } from "../scenario.ts";
 
 const everything = "--output-caller --output-stack --output-skb --output-skb-shared-info --output-skb-cb " +
   "--output-skb-metadata 'skb->len,skb->protocol' --output-skb-metadata 'skb->dev->nd_net.net->ns.inum'";
@@ -11,8 +12,7 @@ const everything = "--output-caller --output-stack --output-skb --output-skb-sha
 const functions = "ip_(rcv|forward|output|finish_output2)|dev_queue_xmit|__dev_queue_xmit|icmp_rcv";
 const backends = ["kprobe-multi", "kprobe"] as const;
 
-/** kprobe-multi needs Linux 5.18, and Debian's 6.1 was built without. */
-const backendsOf = ({ kernel }: Run) => atLeast(kernel, "6.12") ? backends : ["kprobe"] as const;
+const backendsOf = ({ kernel }: Run) => hasFprobe(kernel) ? backends : ["kprobe"] as const;
 
 /** What is below a line: the stack, and a text for each struct. */
 function partsOf(below: readonly string[]): { stack: string[]; skb: string; sharedInfo: string } {
@@ -24,12 +24,13 @@ function partsOf(below: readonly string[]): { stack: string[]; skb: string; shar
 export const outputs: Scenario = {
   name: "outputs",
   kernels: ["5.10", "6.12"],
+  longKernels: arm64Kernels,
   limitSeconds: 300,
   script: `
     topo 1500
     traffic() { echo_request dns 10.9.1.2; }
     for backend in ${backends.join(" ")}; do
-      [ $backend = kprobe ] || [ ! "$(uname -r | cut -d. -f1)" = 5 ] || continue
+      [ $backend = kprobe ] || grep -q ' register_fprobe_ips$' /proc/kallsyms || continue
       start $backend --backend $backend ${everything} --filter-func '${functions}' icmp
       traffic; settle $backend; stop $backend
     done

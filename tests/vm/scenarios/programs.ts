@@ -22,7 +22,7 @@ export const programs: Scenario = {
   name: "programs",
   kernels: ["6.12"],
   limitSeconds: 400,
-  files: () => [compiled("bpf_programs")],
+  files: (machine) => [compiled("bpf_programs", machine)],
   script: `
     topo 1500
     modprobe -qa sch_ingress cls_bpf
@@ -54,7 +54,7 @@ export const programs: Scenario = {
     chapter traced dropped
     ./bpf_programs pin $pins late:tc:0
     tc filter add dev podveth ingress prio 1 bpf da pinned $pins/late
-    nap 1.5
+    pause 1.5
     say pod UDP4:10.9.2.2:4097
     chapter traced later
     stop traced

@@ -129,7 +129,7 @@ export const recipesOfManual: Scenario = {
   kernels: [],
   longKernels: ["6.12", "7.3"],
   limitSeconds: 300,
-  files: () => [compiled("bpf_programs")],
+  files: (machine) => [compiled("bpf_programs", machine)],
   script: `
     topo 1500
     modprobe -qa sch_ingress cls_bpf

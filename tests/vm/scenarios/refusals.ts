@@ -52,13 +52,13 @@ END
     sysctl -qw kernel.kptr_restrict=2
     start kptr --filter-func '^ip_rcv$' icmp
     ping -q -c1 127.0.0.1 > /dev/null
-    nap 1
+    pause 1
     stop kptr
     sysctl -qw kernel.kptr_restrict=0
 
     # Few descriptors.
     (ulimit -n 64; start few-fds --filter-func '^(ip_rcv|ip_output|icmp_.*)$' icmp
-      ping -q -c1 127.0.0.1 > /dev/null; nap 1; stop few-fds)
+      ping -q -c1 127.0.0.1 > /dev/null; pause 1; stop few-fds)
 
     # A reader that goes away: the tracer must end by itself when it can write no more.
     now; begin=$NOW

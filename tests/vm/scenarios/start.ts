@@ -5,7 +5,7 @@
  * for. Times are ratios wherever they can be: the machine under the emulator is never the same twice.
  */
 import { expect } from "bun:test";
-import type { KernelName } from "../images.ts";
+import { hasFprobe as multi, type KernelName, type Series, seriesOf } from "../images.ts";
 import { peerStandsIn } from "../lab.ts";
 import type { TraceLine } from "../lines.ts";
 import { atLeast, type Checks, type Facts, type Run, type Scenario, withReason } from "../scenario.ts";
@@ -15,7 +15,6 @@ import { tuple } from "./story.ts";
 const modules = "veth bridge br_netfilter nf_conntrack nf_tables nft_ct nft_nat vxlan";
 
 /** Kernels with kprobe-multi: there all modules are traced too, in both tracers. */
-const multi = (kernel: KernelName) => atLeast(kernel, "6.12");
 
 /** Kernels on which the peer is waited for until it is ready, and then both look at one packet. */
 const beside = (kernel: KernelName) => atLeast(kernel, "6.1");
@@ -125,7 +124,7 @@ function gates(): Checks {
    * All functions live, as a share of the peer's time. On 6.1 the kernel itself takes 8 to 11 ms to define a probe
    * in the network's code, most of it in decoding every jump label twice: 0.45 of the peer's time is spent there.
    */
-  const share: Record<KernelName, number> = { "5.10": 0.2, "6.1": 0.7, "6.12": 0.5, "6.18": 0.5, "7.3": 0.5 };
+  const share: Record<Series, number> = { "5.10": 0.2, "6.1": 0.7, "6.12": 0.5, "6.18": 0.5, "7.3": 0.5 };
   /** CI's machine has neighbours, which come and go between one measurement and the next. */
   const allowance = process.env["CI"] === "true" ? 2 : 1;
   const suffix = (run: Run) => multi(run.kernel) ? "-kmods" : "";
@@ -138,7 +137,7 @@ function gates(): Checks {
         number,
         number,
       ];
-      expect(ours / peer).toBeLessThanOrEqual(allowance * share[run.kernel]);
+      expect(ours / peer).toBeLessThanOrEqual(allowance * share[seriesOf(run.kernel)]);
     },
     "takes about as long to start as the doctor says"(run) {
       const { start_seconds } = JSON.parse(run.text("doctor.out")) as { start_seconds: number };
