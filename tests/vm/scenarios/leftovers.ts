@@ -22,6 +22,7 @@ const words = "--filter-func '(ip|udp)_.*' 'udp and port 9053'";
 
 export const leftovers: Scenario = {
   name: "leftovers",
+  longKernels: ["6.12-arm64"],
   limitSeconds: 300,
   script: `
     snapshot before

@@ -129,6 +129,7 @@ const checkFlow = (flow: Flow) => (run: Run) =>
 export const protocols: Scenario = {
   name: "protocols",
   kernels: ["6.12"],
+  longKernels: ["6.12-arm64"],
   limitSeconds: 300,
   script: `
     topo 1500
