@@ -8,7 +8,7 @@ import type { Outcomes } from "../verdict/outcomes.ts";
 /** Records between two looks at signals and timers: 2 to 4 ms of work. */
 const BATCH_RECORDS = 8192;
 /** Records between two looks at whether the reader still reads: their text may have to wait in memory. */
-const SLICE_RECORDS = 256;
+const SLICE_RECORDS = 1024;
 /** The nap after an empty ring: the first ones short, for a trace that has just begun to speak. */
 const NAPS_MS = [1, 1, 2, 2, 5], LONGEST_NAP_MS = 10;
 
