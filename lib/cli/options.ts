@@ -4,6 +4,7 @@
  */
 import { choice, count, flag, list, type Option, optional, wordOf } from "./option.ts";
 import {
+  parseBatch,
   parseExpression,
   parseExpressions,
   parseFunctions,
@@ -100,6 +101,17 @@ export const options = {
     section: "Filters",
     completion: "interface",
   }),
+  "filter-kprobe-batch": {
+    type: "uint",
+    default: 10,
+    shownDefault: "10",
+    help: "how many functions the kprobe backend attaches to at a time",
+    detail:
+      "In between, what is attached already is printed and signals are heard; a batch of many takes longer to " +
+      "stop and saves little. kprobe-multi attaches to all at once.",
+    section: "Probes",
+    parse: parseBatch,
+  } satisfies Option<number> as Option<number>,
   "filter-mark": {
     type: "mark[/mask]",
     default: { mark: 0, mask: 0 },

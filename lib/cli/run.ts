@@ -300,6 +300,7 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
       ...(options.filterTraceTc ? ["tc" as const] : []),
       ...(options.filterTraceXdp ? ["xdp" as const] : []),
     ],
+    kprobeBatch: options.filterKprobeBatch,
     trackedPackets: options.filterTrackLimit,
     ...(options.backend === "" ? {} : { backend: options.backend }),
     ...(options.kernelBtf === undefined ? {} : { kernelBtf: options.kernelBtf }),

@@ -137,6 +137,13 @@ export function parseTrackLimit(text: string): number {
   return packets;
 }
 
+/** Probes to set at a time. */
+export function parseBatch(text: string): number {
+  const probes = Number(parseUnsigned(text, 32));
+  if (probes === 0) throw new RangeError("want at least 1");
+  return probes;
+}
+
 /** An interface name or alternative name, as the kernel accepts it (dev_valid_name in net/core/dev.c). */
 export function parseInterfaceName(text: string): string | undefined {
   if (text === "") return undefined;

@@ -31,8 +31,8 @@ export interface TracepointEvents {
   open(eventId: number, program: number): Disposable;
 }
 
-/** The event loop gets a turn after so many definitions or so much time, whichever is first. */
-const linesPerTurn = 16, msPerTurn = 100;
+/** The event loop gets a turn after `AttachOptions.batchSize` definitions or so much time, whichever is first. */
+const defaultBatchSize = 10, msPerTurn = 100;
 
 /** Deleters hold the lock for 8 deletions, 15 to 30 ms each. */
 const lockPatienceMs = 2000, closingPatienceMs = 500;
@@ -90,7 +90,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
     const failed: AttachFailure<T>[] = [];
     let attached = 0, done = 0;
     const rules = { arch: this.#arch, recordAddresses: options.recordAddresses ?? false };
-    const pace = new Pace();
+    const pace = new Pace(options.batchSize ?? defaultBatchSize);
     // Shared: two that attach do not wait for one another, only deleting holds attaching up.
     const locked = await lock(this.#control, "probes", "shared", {
       patienceMs: lockPatienceMs,
@@ -108,6 +108,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
               await pace.rest();
             }
             if (options.signal?.aborted === true) return { attached, failed, interrupted: true };
+            pace.step();
             const code = this.#define(event, target, rules, options.onProbe);
             done++;
             if (code === undefined) defined++;
@@ -185,11 +186,20 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
 
 /** Says when the event loop should have its turn. */
 class Pace {
+  readonly #linesPerTurn: number;
   #lines = 0;
   #since = performance.now();
 
+  constructor(linesPerTurn: number) {
+    this.#linesPerTurn = linesPerTurn;
+  }
+
   isDue(): boolean {
-    return this.#lines++ >= linesPerTurn || performance.now() - this.#since >= msPerTurn;
+    return this.#lines >= this.#linesPerTurn || performance.now() - this.#since >= msPerTurn;
+  }
+
+  step(): void {
+    this.#lines++;
   }
 
   async rest(): Promise<void> {

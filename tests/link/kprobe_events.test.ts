@@ -113,6 +113,25 @@ test("The event loop runs while a long batch is defined", async () => {
   expect(turns).toBeGreaterThan(5);
 });
 
+test("A batch is what is defined between two turns of the event loop", async () => {
+  const { control, events } = setUp();
+  let sizes: number[] = [], since = 0;
+  control.onWrite = () => {
+    if (since++ > 0) return;
+    setImmediate(() => {
+      sizes.push(since);
+      since = 0;
+    });
+  };
+  const sizesWith = async (batchSize?: number) => {
+    sizes = [];
+    await events.attach([range(1, 41)], new Map([[1, 9]]), { batchSize });
+    return sizes;
+  };
+  expect(await sizesWith(20)).toEqual([20, 20]);
+  expect(await sizesWith()).toEqual([10, 10, 10, 10]);
+});
+
 test("A lock that is not to be had delays, but does not prevent", async () => {
   const { control, events } = setUp();
   control.taken.add("probes");
