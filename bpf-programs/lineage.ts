@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
 /**
- * Where packets come from: programs that run when a function returns a new sk_buff, or a list of them.
+ * Where packets come from and go to, as far as that is not told by a function that has the packet and shows it.
  *
  *     skb_clone(parent)   -> child           joins the set if the parent is in it
  *     skb_segment(parent) -> child -> child  all do
  *     __alloc_skb(size)   -> packet          is nobody's child; its address leaves the set
  *
- * One body serves all of them: the first argument of a function that allocates is no address of an sk_buff, so
- * it is in no set. While the set is empty this costs one load and one branch.
+ *     skb_split(parent, child)               joins the set if the parent is in it
+ *     inet_frag_reasm_finish(queue, parent)  all of its frag_list do
+ *     kfree_skb_partial(packet, stolen)      leaves the set if `stolen` is true
+ *     kmem_cache_free_bulk(cache, n, packets) all leave it
+ *
+ * One body serves the first three: the first argument of a function that allocates is no address of an sk_buff, so
+ * it is in no set. While the set is empty each of them costs one load and one branch.
  *
  * Registers: r6 the context, r7 the child, r8 how many of the list may still come.
  */
-import { type Code, type KernelTypes, label, type ProgramSpec } from "../asm/code.ts";
+import { type Code, type KernelTypes, type Label, label, type ProgramSpec } from "../asm/code.ts";
 import { withoutDeadCode } from "../asm/dead_code.ts";
 import { AssemblyError } from "../asm/errors.ts";
 import {
@@ -35,14 +40,14 @@ import {
   r6,
   r7,
   r8,
+  r9,
   ret,
-  st,
   stx,
 } from "../asm/insn.ts";
 import { u64 } from "../asm/layout.ts";
 import { slot, type TraceOptions } from "./frame.ts";
 import type { ProbeContext } from "./registers.ts";
-import { BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT } from "./trace.ts";
+import { BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT } from "./trace.ts";
 import { adopt, countUntracked, forget, lookUp, trackedCount } from "./tracking.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
@@ -50,28 +55,37 @@ export const BPF_TRACE_KPROBE_SESSION = 56;
 
 /** The largest packet in segments of the usual size are 46; larger lists are cut, and that is counted. */
 const MAX_CHILDREN = 128;
+/** Packets are freed together by 64 at the most (NAPI_SKB_CACHE_SIZE in net/core/skbuff.c). */
+const MAX_BULK = 64;
 /** Kernel pointers from -4095 on are error numbers. */
 const MAX_ERRNO = 4095;
 
 /** The parent's address is at fp + slot.skb, the first child's at fp + slot.view. */
 function inherit(options: TraceOptions): Code {
-  const { maps, kernel, access } = options;
-  const orphan = label("orphan"), one = label("one"), child = label("child"), done = label("done");
+  const { maps } = options;
+  const orphan = label("orphan"), found = label("found"), done = label("done");
   return [
     ldx(r7, at(fp, slot.view, u64)),
     jeq(r7, 0, done),
     jge(r7, -MAX_ERRNO, done),
-    st(at(fp, slot.stamp, u64), 0),
     lookUp(maps, slot.skb, slot.stamp, orphan),
+    ja(found),
     orphan,
+    forget(maps, slot.view),
+    ja(done), // whoever is nobody's child comes alone
+    found,
+    adoptList(options),
+    done,
+  ];
+}
+
+/** All of the list that begins with r7, which is not NULL, get the stamp at fp + slot.stamp. */
+function adoptList({ maps, kernel, access }: TraceOptions): Code {
+  const one = label("one"), done = label("all_adopted");
+  return [
     mov(r8, MAX_CHILDREN),
     one,
     stx(at(fp, slot.view, u64), r7),
-    ldx(r1, at(fp, slot.stamp, u64)),
-    jne(r1, 0, child),
-    forget(maps, slot.view),
-    ja(done), // whoever is nobody's child comes alone
-    child,
     adopt(maps, slot.view, slot.stamp),
     access.read(r7, r7, kernel.field("sk_buff", "next"), slot.temp),
     jeq(r7, 0, done),
@@ -82,37 +96,129 @@ function inherit(options: TraceOptions): Code {
   ];
 }
 
-/** fexit on one function: its arguments and its result lie in a row. Linux 5.5. */
+/** A function of the kernel that one program is for. */
+export interface TracedByName {
+  readonly name: string;
+  readonly btfId: number;
+}
+
+/** fexit on a function whose first argument is a parent and whose result is a child. Linux 5.5. */
 export function lineageExitProgram(
   options: TraceOptions,
-  { name, btfId, parameters }: { name: string; btfId: number; parameters: number },
+  { parameters, ...traced }: TracedByName & { parameters: number },
+): ProgramSpec {
+  return tracing(options, { prefix: "child", attachType: BPF_TRACE_FEXIT, ...traced }, () => [
+    word(0, slot.skb),
+    word(parameters, slot.view),
+    inherit(options),
+  ]);
+}
+
+/** fexit on a function that makes its argument `child` of what its argument `parent` is; both from 0. Linux 5.5. */
+export function handOverProgram(
+  options: TraceOptions,
+  { parent, child, ...traced }: TracedByName & { parent: number; child: number },
+): ProgramSpec {
+  return tracing(options, { prefix: "heir", attachType: BPF_TRACE_FEXIT, ...traced }, (idle) => [
+    word(parent, slot.skb),
+    lookUp(options.maps, slot.skb, slot.stamp, idle),
+    word(child, slot.view),
+    adopt(options.maps, slot.view, slot.stamp),
+  ]);
+}
+
+/** fexit on a function that has made one of its argument `parent`, from 0, and the packets of its frag_list. Linux 5.5. */
+export function joinedProgram(
+  options: TraceOptions,
+  { parent, ...traced }: TracedByName & { parent: number },
+): ProgramSpec {
+  const { kernel, access, maps } = options;
+  const skb = (name: string) => kernel.field("sk_buff", name);
+  return tracing(options, { prefix: "join", attachType: BPF_TRACE_FEXIT, ...traced }, (idle) => [
+    word(parent, slot.skb),
+    lookUp(maps, slot.skb, slot.stamp, idle),
+    ldx(r8, at(fp, slot.skb, u64)),
+    access.read(r7, r8, skb("head"), slot.temp),
+    access.read(r8, r8, skb("end"), slot.temp), // an offset from head
+    add(r8, r7),
+    access.read(r7, r8, kernel.field("skb_shared_info", "frag_list"), slot.temp),
+    jeq(r7, 0, idle),
+    adoptList(options),
+  ]);
+}
+
+/**
+ * fexit on a function that has freed its first argument's sk_buff if its argument `when`, a bool, is true, and else has
+ * had that done where it is seen. Linux 5.5.
+ */
+export function lateEndProgram(
+  options: TraceOptions,
+  { when, ...traced }: TracedByName & { when: number | undefined },
+): ProgramSpec {
+  return tracing(options, { prefix: "end", attachType: BPF_TRACE_FEXIT, ...traced }, (idle) => [
+    when === undefined ? [] : [
+      word(when, slot.temp),
+      ldx(r1, at(fp, slot.temp, u64)),
+      and32(r1, 0xff), // the rest of the register means nothing
+      jeq(r1, 0, idle),
+    ],
+    word(0, slot.skb),
+    forget(options.maps, slot.skb),
+  ]);
+}
+
+/** fentry on kmem_cache_free_bulk(cache, number, array): whatever it is, it is no packet any more. Linux 5.5. */
+export function bulkEndProgram(options: TraceOptions, traced: TracedByName): ProgramSpec {
+  const one = label("one");
+  return tracing(options, { prefix: "end", attachType: BPF_TRACE_FENTRY, ...traced }, (idle) => [
+    word(1, slot.temp),
+    ldx(r8, at(fp, slot.temp, u64)),
+    word(2, slot.temp),
+    ldx(r7, at(fp, slot.temp, u64)), // r7 = address of the next one's address
+    mov(r9, MAX_BULK),
+    one,
+    jeq(r8, 0, idle),
+    lea(r1, at(fp, slot.skb, u64)),
+    mov(r2, 8),
+    mov(r3, r7),
+    call("bpf_probe_read_kernel"),
+    forget(options.maps, slot.skb),
+    add(r7, 8),
+    add(r8, -1),
+    add(r9, -1),
+    jne(r9, 0, one),
+  ]);
+}
+
+/** A program that does nothing while the set is empty, else `act`, which may leave by the label. r6 = context. */
+function tracing(
+  { maps }: TraceOptions,
+  { prefix, name, btfId, attachType }: TracedByName & { prefix: string; attachType: number },
+  act: (idle: Label) => Code,
 ): ProgramSpec {
   const idle = label("idle");
-  // read as memory: as what they are to the verifier they could not be compared
-  const word = (index: number, to: number): Code => [
+  return {
+    name: `${prefix}_${name}`.slice(0, 15),
+    type: BPF_PROG_TYPE_TRACING,
+    expectedAttachType: attachType,
+    attachBtfId: btfId,
+    license: "Dual BSD/GPL",
+    code: withoutDeadCode([mov(r6, r1), trackedCount(maps), jeq(r1, 0, idle), act(idle), idle, ret(0)]),
+  };
+}
+
+/**
+ * An argument, or behind the last one the result, to fp + to. Arguments lie in a row; they are read as memory: as what
+ * they are to the verifier they could not be compared.
+ */
+function word(index: number, to: number): Code {
+  return [
     lea(r1, at(fp, to, u64)),
     mov(r2, 8),
     mov(r3, r6),
     index === 0 ? [] : add(r3, index * 8),
     call("bpf_probe_read_kernel"),
   ];
-  return {
-    name: `child_${name}`.slice(0, 15),
-    type: BPF_PROG_TYPE_TRACING,
-    expectedAttachType: BPF_TRACE_FEXIT,
-    attachBtfId: btfId,
-    license: "Dual BSD/GPL",
-    code: withoutDeadCode([
-      mov(r6, r1),
-      trackedCount(options.maps),
-      jeq(r1, 0, idle),
-      word(0, slot.skb),
-      word(parameters, slot.view),
-      inherit(options),
-      idle,
-      ret(0),
-    ]),
-  };
 }
 
 /** Whether programs can run on entry and on return with a word kept in between. Linux 6.10. */

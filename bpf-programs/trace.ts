@@ -10,7 +10,7 @@
  * filter's A and X, r9 the packet. While collecting: r6 the view, r7 a pointer being followed, r8 the
  * record, r9 the counters.
  */
-import { type Code, label, type ProgramSpec } from "../asm/code.ts";
+import { type Code, type Label, label, type ProgramSpec } from "../asm/code.ts";
 import { withoutDeadCode } from "../asm/dead_code.ts";
 import { withinReach } from "../asm/far_jumps.ts";
 import {
@@ -44,7 +44,16 @@ import { skbView, slot, type TraceOptions } from "./frame.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
 import type { ProbeContext } from "./registers.ts";
 import { beneathPacket, linkStack, unlinkEnded } from "./stacks.ts";
-import { forget, forgetSilently, keepsSet, lookUp, newStamp, remember, trackedCount } from "./tracking.ts";
+import {
+  adopt,
+  forget,
+  forgetSilently,
+  keepsSet,
+  lookUp,
+  newStamp,
+  remember,
+  trackedCount,
+} from "./tracking.ts";
 import { matchesTunnel } from "./tunnel.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
@@ -52,11 +61,17 @@ export const BPF_PROG_TYPE_KPROBE = 2, BPF_PROG_TYPE_RAW_TRACEPOINT = 17, BPF_PR
 export const BPF_TRACE_FENTRY = 24, BPF_TRACE_FEXIT = 25, BPF_TRACE_KPROBE_MULTI = 42;
 
 /**
- * What a hook means for the packet that it sees: it lives on; it is a new one, whatever its address stood for; or its
- * memory is about to be freed, so that its address is to be forgotten, with a last record or, where nobody wants to
- * see that function, without.
+ * What a hook means for the packet that it sees: it lives on; it is a new one, whatever its address stood for; it is made
+ * after the packet in the argument behind it, whose child it is; or its memory is about to be freed, so that its address
+ * is to be forgotten. `unseen` is the same without a record, where nobody wants to see that function.
  */
-export type Fate = "begins" | "lives" | "ends" | "ends unseen";
+export type Fate = "lives" | SeenFate | UnseenFate;
+export type SeenFate = "begins" | "takes after" | "ends";
+export type UnseenFate = "takes after unseen" | "ends unseen";
+
+/** Where a function of the fate "takes after" has the packet, and where the one that it is made after. */
+export const HEIR_ARGUMENT = 1;
+const MODEL_ARGUMENT = 2;
 
 /** A classic kprobe on functions that have the packet in `argument` (1-5). */
 export function kprobeProgram(
@@ -329,6 +344,15 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ...st
   const miss = label("miss"), unreadable = label("unreadable"), matched = label("matched");
   const shown = label("shown");
   const view = skbView(options, miss), { skb, load } = view;
+  if (fate === "takes after unseen") {
+    return [
+      stx(at(fp, slot.context, u64), r1),
+      prologue,
+      stx(at(fp, slot.skb, u64), r6),
+      takesAfter(options, context, miss),
+      ret(0),
+    ];
+  }
   if (fate === "ends unseen") {
     return [
       stacks === undefined ? [] : stx(at(fp, slot.context, u64), r1),
@@ -347,6 +371,7 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ...st
     stx(at(fp, slot.skb, u64), r6),
     countLook(options),
     stacks !== undefined && fate === "ends" ? unlinkEnded(maps, stacks) : [],
+    fate === "takes after" ? takesAfter(options, context, label("of_nobody")) : [],
     followed(options, fate, [skb.open, ja(matched)]),
     stacks === undefined ? [] : beneathPacket(maps, stacks, [skb.open, ja(shown)]),
     skb.open,
@@ -388,6 +413,26 @@ function followed({ tracking, maps }: TraceOptions, fate: Fate, known: Code): Co
     ends ? forget(maps, slot.skb) : [],
     tracking.follow ? known : [],
     stranger,
+  ];
+}
+
+/** Puts the packet into the set if the one that it is made after is there, and it is not. Places `next` behind itself. */
+function takesAfter({ tracking, maps }: TraceOptions, context: ProbeContext | undefined, next: Label): Code {
+  if (context === undefined) throw new RangeError("Only functions have a second packet");
+  if (tracking === undefined || !keepsSet(tracking)) return next;
+  const unknown = label("unknown");
+  return [
+    trackedCount(maps),
+    jeq(r1, 0, next),
+    lookUp(maps, slot.skb, slot.stamp, unknown),
+    ja(next),
+    unknown,
+    ldx(r1, at(fp, slot.context, u64)),
+    ldx(r1, at(r1, argumentOffset(context, MODEL_ARGUMENT), u64)),
+    stx(at(fp, slot.key, u64), r1),
+    lookUp(maps, slot.key, slot.stamp, next),
+    adopt(maps, slot.skb, slot.stamp),
+    next,
   ];
 }
 

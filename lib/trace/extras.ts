@@ -2,24 +2,32 @@
 import { UsageError } from "../errors.ts";
 import type { SymbolTable } from "../symbols/table.ts";
 import type { ProbeFailure } from "./backend.ts";
-import { beginningFunctions, endingFunctions } from "./lineage.ts";
+import { HEIR_ARGUMENT, type SeenFate, type UnseenFate } from "../../bpf-programs/trace.ts";
+import { beginningFunctions, endingFunctions, heirFunctions } from "./lineage.ts";
 import { type FunctionSources, selectFunctions, type Selection, type TracedFunction } from "./functions.ts";
 
 export interface Extras {
-  /** functions that begin a packet, among the selected ones */
-  readonly begins: readonly TracedFunction[];
-  /** functions at which a packet ends, among the selected ones */
-  readonly endsShown: readonly TracedFunction[];
-  /** those of either kind of which nobody wants to see anything: they forget the address */
-  readonly endsUnseen: readonly TracedFunction[];
+  /** functions that mean more to a packet than that it passes, among the selected ones */
+  readonly shown: readonly FatedFunctions<SeenFate>[];
+  /** those of which nobody wants to see anything; what begins a packet forgets its address too */
+  readonly unseen: readonly FatedFunctions<UnseenFate>[];
   /** functions through which work on another packet begins, where stacks are followed; not shown */
   readonly watched: readonly TracedFunction[];
   /** functions without a packet, shown where their stack is at work on one; the argument means nothing */
   readonly packetless: readonly TracedFunction[];
 }
 
+export interface FatedFunctions<F> {
+  readonly fate: F;
+  readonly functions: readonly TracedFunction[];
+}
+
 /** For runs that track nothing. */
-export const noExtras: Extras = { begins: [], endsShown: [], endsUnseen: [], watched: [], packetless: [] };
+export const noExtras: Extras = { shown: [], unseen: [], watched: [], packetless: [] };
+
+/** Whether some function sees packets for the last time. */
+export const hasEnds = ({ shown, unseen }: Extras): boolean =>
+  [...shown, ...unseen].some(({ fate, functions }) => fate.startsWith("ends") && functions.length > 0);
 
 /** Receiving and sending, from the outside in; what a kernel does not have of them is not missed. */
 const gates = [
@@ -43,21 +51,29 @@ export function findExtras(
   { functions, recordAddresses }: Selection,
   { stacks, packetless }: { readonly stacks: boolean; readonly packetless: readonly string[] },
 ): Extras {
-  const pattern = [...endingFunctions, ...beginningFunctions].join("|"); // none of them has to be there
+  const pattern = [...endingFunctions, ...beginningFunctions, ...heirFunctions].join("|"); // none of them has to be there
   const turning = selectFunctions(sources, pattern, { makers: true }).functions;
   const find = (names: readonly string[]) =>
     turning.filter(({ name }) => names.includes(name.replace(/\..*/, "")));
-  const among = (all: readonly TracedFunction[]) => {
-    const addresses = new Set(all.map(({ address }) => address));
-    return functions.filter(({ address }) => addresses.has(address));
-  };
   const ends = find(endingFunctions), begins = find(beginningFunctions);
+  const heirs = find(heirFunctions).filter(({ argument }) => argument === HEIR_ARGUMENT);
   const selected = new Set(functions.map(({ address }) => address));
+  const among = (all: readonly TracedFunction[], wanted: boolean) =>
+    all.filter(({ address }) => selected.has(address) === wanted);
+  const fated: Pick<Extras, "shown" | "unseen"> = {
+    shown: [
+      { fate: "ends", functions: among(ends, true) },
+      { fate: "begins", functions: among(begins, true) },
+      { fate: "takes after", functions: among(heirs, true) },
+    ],
+    unseen: [
+      { fate: "ends unseen", functions: among([...begins, ...ends], false) },
+      { fate: "takes after unseen", functions: among(heirs, false) },
+    ],
+  };
   const table = recordAddresses ? sources.ftrace!.table : sources.symbols();
   return {
-    begins: among(begins),
-    endsShown: among(ends),
-    endsUnseen: [...begins, ...ends].filter(({ address }) => !selected.has(address)),
+    ...fated,
     watched: !stacks ? [] : gates.flatMap((name) => ofTable(table, table.rowsIn(undefined, name)))
       .filter(({ address }) => !selected.has(address)),
     packetless: [...new Set(packetless)].flatMap((name) => named(table, name))
@@ -69,7 +85,9 @@ export function findExtras(
 export function unseenRemarks(refused: readonly ProbeFailure[]): string[] {
   if (refused.length === 0) return [];
   const names = refused.map(({ name, code }) => `${name} (${code})`).join(", ");
-  return [`Packets may be followed beyond their end, because these cannot be probed: ${names}`];
+  return [
+    `Packets may be followed beyond their end, or taken for new ones, because these cannot be probed: ${names}`,
+  ];
 }
 
 /** All functions of that name, of the kernel and its modules. */

@@ -271,6 +271,7 @@ const constructors: ReadonlySet<string> = new Set([
   "build_skb_around",
   "__build_skb_around",
   "__xdp_build_skb_from_frame",
+  "__copy_skb_header", // of a clone
 ]);
 
 /** Suffixes after which the parameters in BTF still hold, in any combination. */

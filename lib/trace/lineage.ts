@@ -2,15 +2,22 @@
  * Attaches what tells the programs where packets come from and where they end, for those that follow packets
  * (bpf-programs/lineage.ts).
  *
- * One kprobe-multi session for all functions where the kernel has them (Linux 6.10); else fexit, a program for each
- * (Linux 5.5). Where neither is to be had, that is a remark: then children are strangers.
+ * For functions that return packets one kprobe-multi session where the kernel has them (Linux 6.10), else fexit, a
+ * program for each (Linux 5.5); for what they do to their arguments always the latter. Where these are not to be had,
+ * that is a remark: then children are strangers.
  */
 import {
   BPF_TRACE_KPROBE_SESSION,
+  bulkEndProgram,
+  handOverProgram,
   hasSessions,
+  joinedProgram,
+  lateEndProgram,
   lineageExitProgram,
   lineageSessionProgram,
+  type TracedByName,
 } from "../../bpf-programs/lineage.ts";
+import type { ProgramSpec } from "../../asm/code.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
 import type { ProbeContext } from "../../bpf-programs/registers.ts";
 import type { BtfTypes } from "../btf/types.ts";
@@ -24,12 +31,20 @@ import { type Load, recursionMisses } from "./backend.ts";
 
 /**
  * Functions that see a packet for the last time: the memory of the sk_buff goes back to the slab or to the cache
- * of NAPI. What frees packets in another way leaves their addresses in the set until they are used again.
+ * of NAPI. `lateEnds` are those that others see it in after they began.
  */
 export const endingFunctions = ["kfree_skbmem", "napi_skb_cache_put", "napi_reuse_skb"] as const;
 
 /** Functions that make a packet of memory that they are given, which may have been one before. */
 export const beginningFunctions = ["build_skb_around"] as const;
+
+/**
+ * Functions that are given a packet in the making, and behind it the one that it is made after. At the return of a
+ * function that makes children it is late: by then one may have matched by itself, and have a number of its own.
+ */
+export const heirFunctions = [
+  ..."skb_zerocopy_clone skb_copy_header __copy_skb_header ip_copy_metadata ip6_copy_metadata".split(" "),
+] as const;
 
 /** Ends among tracepoints: the last reference is gone. */
 export const endingTracepoints: readonly string[] = ["kfree_skb", "consume_skb"];
@@ -44,6 +59,40 @@ const origins = [
   ..."__alloc_skb __build_skb build_skb napi_build_skb slab_build_skb".split(" "),
   ..."__netdev_alloc_skb __napi_alloc_skb napi_alloc_skb sk_stream_alloc_skb".split(" "),
 ];
+
+/** A function, and the program that is told when it returns, or begins. */
+interface Turn {
+  readonly name: string;
+  /** not where the kernel has this function, which sees to it */
+  readonly unless?: string;
+  readonly program: (options: TraceOptions, traced: TracedByName) => ProgramSpec;
+}
+
+/** Functions that make one of their arguments of another, and those that make one packet of many. */
+const handOvers: readonly Turn[] = [
+  handOver("skb_morph", { parent: 1, child: 0 }), // the last fragment to come takes over what the first one was
+  handOver("skb_split", { parent: 0, child: 1 }), // TCP, of what it has not sent yet
+  {
+    name: "inet_frag_reasm_finish",
+    program: (options, traced) => joinedProgram(options, { ...traced, parent: 1 }),
+  },
+];
+
+/** Functions that free an sk_buff themselves. */
+const lateEnds: readonly Turn[] = [
+  lateEnd("kfree_skb_partial", 1), // what TCP has merged into another
+  { ...lateEnd("napi_skb_free_stolen_head"), unless: "napi_skb_cache_put" }, // what GRO has
+  { name: "kmem_cache_free_bulk", program: bulkEndProgram }, // lists, and the caches of NAPI
+];
+
+function handOver(name: string, positions: { parent: number; child: number }): Turn {
+  return { name, program: (options, traced) => handOverProgram(options, { ...traced, ...positions }) };
+}
+
+/** @param when which argument says that it does; absent: it always does */
+function lateEnd(name: string, when?: number): Turn {
+  return { name, program: (options, traced) => lateEndProgram(options, { ...traced, when }) };
+}
 
 /** What a kernel says to a way of attaching that it does not have. */
 interface Refused {
@@ -81,13 +130,64 @@ export function attachLineage(
   context: ProbeContext,
   load: Load,
 ): Lineage {
-  const present = (names: readonly string[]) => names.filter((name) => types.functionId(name) !== undefined);
-  const known = { children: present(children), origins: present(origins) };
-  const names = [...known.children, ...known.origins];
-  const session = attachSession(names, options, context, load);
-  if (session instanceof Lineage) return session;
-  return attachExits(known, options, types, load);
+  using opened = new DisposableStack();
+  const programs: Program[] = [], links: Disposable[] = [], remarks: string[] = [];
+  const session = attachSession(present(types, [...children, ...origins]), options, context, load);
+  if (session !== undefined) {
+    programs.push(opened.use(session.program));
+    links.push(opened.use(session.link));
+  }
+  for (const { what, members } of turnsToAttach(types, session !== undefined)) {
+    const refused = new Map<string, string>();
+    for (const { name, unless, program: make } of members) {
+      const btfId = types.functionId(name);
+      if (btfId === undefined) continue; // this kernel does it in another way
+      if (unless !== undefined && types.functionId(unless) !== undefined) continue;
+      const attempt = tolerate(() => {
+        const program = opened.use(load(make(options, { name, btfId })));
+        programs.push(program);
+        links.push(opened.use(attachTracing(program)));
+      });
+      if ("why" in attempt) refused.set(name, attempt.why);
+    }
+    remarks.push(...remark(refused, what));
+  }
+  opened.move();
+  return new Lineage(programs, links, remarks);
 }
+
+/** Functions of one kind, and what it means that some of them cannot be traced. */
+interface Turns {
+  readonly what: string;
+  readonly members: readonly Turn[];
+}
+
+/** @param inSession a session sees what functions return, for all of them at once */
+function turnsToAttach(types: BtfTypes, inSession: boolean): Turns[] {
+  const returning = (names: readonly string[]): Turn[] =>
+    inSession ? [] : names.map((name) => ({
+      name,
+      program: (options, traced) =>
+        lineageExitProgram(options, {
+          ...traced,
+          parameters: [...parameters(types.btf, traced.btfId)].length,
+        }),
+    }));
+  return [
+    {
+      what: "The children that these make of a packet are not followed",
+      members: [...returning(children), ...handOvers],
+    },
+    {
+      what: "A packet from these may be taken for an earlier one at its address",
+      members: returning(origins),
+    },
+    { what: "What these free is followed until its address is used again", members: lateEnds },
+  ];
+}
+
+const present = (types: BtfTypes, names: readonly string[]) =>
+  names.filter((name) => types.functionId(name) !== undefined);
 
 /** All or nothing: a function that cannot be traced makes the kernel refuse the list. */
 function attachSession(
@@ -95,10 +195,10 @@ function attachSession(
   options: TraceOptions,
   context: ProbeContext,
   load: Load,
-): Lineage | Refused {
-  if (!hasSessions(options.kernel)) return { why: "no sessions" };
+): { readonly program: Program; readonly link: Disposable } | undefined {
+  if (!hasSessions(options.kernel)) return undefined;
   const attempt = tolerate(() => load(lineageSessionProgram(options, context)));
-  if ("why" in attempt) return attempt;
+  if ("why" in attempt) return undefined;
   const program = attempt.value;
   const link = tolerate(() =>
     new OwnedFd(bpfLinkCreate({
@@ -107,44 +207,15 @@ function attachSession(
       kprobe_multi: { syms: names },
     }))
   );
-  if ("why" in link) {
-    program[Symbol.dispose]();
-    return link;
-  }
-  return new Lineage([program], [link.value], []);
-}
-
-function attachExits(
-  known: { readonly children: readonly string[]; readonly origins: readonly string[] },
-  options: TraceOptions,
-  types: BtfTypes,
-  load: Load,
-): Lineage {
-  using opened = new DisposableStack();
-  const programs: Program[] = [], links: Disposable[] = [], refused = new Map<string, string>();
-  for (const name of [...known.children, ...known.origins]) {
-    const attempt = tolerate(() => {
-      const btfId = types.functionId(name)!;
-      const count = [...parameters(types.btf, btfId)].length;
-      const program = opened.use(load(lineageExitProgram(options, { name, btfId, parameters: count })));
-      programs.push(program);
-      links.push(opened.use(attachTracing(program)));
-    });
-    if ("why" in attempt) refused.set(name, attempt.why);
-  }
-  opened.move();
-  return new Lineage(programs, links, [
-    ...remark(known.children, refused, "The children that these make of a packet are not followed"),
-    ...remark(known.origins, refused, "A packet from these may be taken for an earlier one at its address"),
-  ]);
+  if ("value" in link) return { program, link: link.value };
+  program[Symbol.dispose]();
+  return undefined;
 }
 
 /** One sentence for all functions of a kind that were refused. */
-function remark(names: readonly string[], refused: ReadonlyMap<string, string>, what: string): string[] {
-  const lost = names.filter((name) => refused.has(name));
-  if (lost.length === 0) return [];
-  const reasons = [...new Set(lost.map((name) => refused.get(name)))].join(", ");
-  return [`${what}: ${lost.join(", ")} (${reasons})`];
+function remark(refused: ReadonlyMap<string, string>, what: string): string[] {
+  if (refused.size === 0) return [];
+  return [`${what}: ${[...refused.keys()].join(", ")} (${[...new Set(refused.values())].join(", ")})`];
 }
 
 /**

@@ -34,7 +34,7 @@ import { BackendWithPrograms } from "./backends/with_programs.ts";
 import { choose, type Chosen } from "./choose.ts";
 import { compileContents, type RecordContents, type WantedContents } from "./contents.ts";
 import { DropReasons } from "./drop_reasons.ts";
-import { findExtras, noExtras } from "./extras.ts";
+import { findExtras, hasEnds, noExtras } from "./extras.ts";
 import { GappedRing } from "./gapped_ring.ts";
 import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
 import { attachLineage, endingTracepoints, type Lineage } from "./lineage.ts";
@@ -79,6 +79,8 @@ export interface SessionOptions {
   readonly programs?: readonly ProgramKind[];
   /** C, about `xdp`: frames to show of XDP programs */
   readonly xdpExpression?: string;
+  /** how many kprobes are set at a time */
+  readonly kprobeBatch?: number;
   /** how many packets can be followed at a time */
   readonly trackedPackets?: number;
 }
@@ -290,7 +292,7 @@ export async function openSession(
         : findExtras(all, selection, { stacks, packetless });
       releaseMemory();
       if (extras === undefined) return { selection, extras: noExtras };
-      if (extras.endsShown.length + extras.endsUnseen.length === 0) warnings.push(ENDLESS);
+      if (!hasEnds(extras)) warnings.push(ENDLESS);
       return { selection, extras };
     }
     if (options.functionPattern === "") {
@@ -316,7 +318,16 @@ export async function openSession(
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
       const { selection, extras } = await select();
-      return new ClassicKprobeBackend(kprobes, selection, trace, context, load, maps, extras);
+      return new ClassicKprobeBackend(
+        kprobes,
+        selection,
+        trace,
+        context,
+        load,
+        maps,
+        extras,
+        options.kprobeBatch,
+      );
     },
     // deno-lint-ignore require-await
     async tracepoint() {

@@ -142,6 +142,10 @@ test.each<[name: string, spec: ProgramSpec]>([
     programs.kprobeProgram(options("none", { filter, tracking: followed }), context, 1, "ends unseen"),
   ],
   [
+    "kprobe_takes_after_unseen",
+    programs.kprobeProgram(options("none", { filter, tracking: followed }), context, 1, "takes after unseen"),
+  ],
+  [
     "multi_struct_cast_tunnel",
     programs.kprobeMultiProgram(options("struct", { tunnel: filter as TunnelFilter }), context, 1),
   ],

@@ -7,7 +7,16 @@ import { type MapSpec, type ProgramSpec } from "../../asm/code.ts";
 import { at, ldMapValue, r1, r2, ret, stx } from "../../asm/insn.ts";
 import { u64 } from "../../asm/layout.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
-import { hasSessions, lineageExitProgram, lineageSessionProgram } from "../../bpf-programs/lineage.ts";
+import {
+  bulkEndProgram,
+  handOverProgram,
+  hasSessions,
+  joinedProgram,
+  lateEndProgram,
+  lineageExitProgram,
+  lineageSessionProgram,
+  type TracedByName,
+} from "../../bpf-programs/lineage.ts";
 import { BPF_MAP_TYPE_ARRAY, traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
@@ -47,7 +56,6 @@ const key = (address: bigint) => bigints(BigInt.asUintN(64, address));
 class Family implements Disposable {
   readonly #maps = new Maps();
   readonly #options: TraceOptions;
-  readonly #run: (parent: bigint, child: bigint) => void;
   readonly #base: bigint;
   readonly #next = new BigUint64Array(region.valueSize / 8);
 
@@ -61,11 +69,6 @@ class Family implements Disposable {
       tuple: false,
       tracking: { follow: true, ids: true },
     };
-    const fexit = lineageExitProgram(this.#options, { name: "f", btfId: 1, parameters: 1 });
-    const { name, license, code } = fexit;
-    const spec = { name, license, code, type: BPF_PROG_TYPE_RAW_TRACEPOINT };
-    const program = loadProgram(spec, { maps: this.#maps });
-    this.#run = (parent, child) => void program.testRun({ ctx_in: bigints(parent, child) });
     using tell = loadProgram(tellRegion, { maps: this.#maps });
     tell.testRun();
     this.#base = this.#maps.get(region).lookup(0)?.getBigUint64(0, true) ?? 0n;
@@ -79,9 +82,21 @@ class Family implements Disposable {
 
   /** Makes `after` the next of `packet` in a list. */
   link(packet: number, after: number): void {
-    const { offset } = (types as BtfTypes).field("sk_buff", "next");
-    this.#next[(packet * STRIDE + offset) / 8] = this.packet(after);
+    this.write(packet, (types as BtfTypes).field("sk_buff", "next").offset, this.packet(after));
+  }
+
+  /** 8 bytes of a packet's memory. */
+  write(packet: number, offset: number, value: bigint): void {
+    new DataView(this.#next.buffer).setBigUint64(packet * STRIDE + offset, value, true);
     this.#maps.get(region).update(0, new Uint8Array(this.#next.buffer));
+  }
+
+  /** Runs a program that is for a traced function, as if this function had these arguments. */
+  run(make: (options: TraceOptions, traced: TracedByName) => ProgramSpec, ...words: bigint[]): void {
+    const { name, license, code } = make(this.#options, { name: "f", btfId: 1 });
+    const spec = { name, license, code, type: BPF_PROG_TYPE_RAW_TRACEPOINT };
+    using program = loadProgram(spec, { maps: this.#maps });
+    program.testRun({ ctx_in: bigints(...words.map((word) => BigInt.asUintN(64, word))) });
   }
 
   /** Puts it into the set, as a program that saw it match. */
@@ -98,7 +113,7 @@ class Family implements Disposable {
   }
 
   returns(parent: bigint, child: bigint): void {
-    this.#run(BigInt.asUintN(64, parent), BigInt.asUintN(64, child));
+    this.run((options, traced) => lineageExitProgram(options, { ...traced, parameters: 1 }), parent, child);
   }
 
   stampOf(packet: number): bigint | undefined {
@@ -187,6 +202,77 @@ describe.skipIf(!enabled).each(["direct", "bulk"] as const)(
       small.returns(small.packet(1), small.packet(3));
       expect([1, 2, 3].map((packet) => small.stampOf(packet))).toEqual([77n, 77n, undefined]);
       expect(small.counts()).toEqual({ tracked: 2n, untracked: 1n });
+    });
+
+    const split = (options: TraceOptions, traced: TracedByName) =>
+      handOverProgram(options, { ...traced, parent: 0, child: 1 });
+    const morph = (options: TraceOptions, traced: TracedByName) =>
+      handOverProgram(options, { ...traced, parent: 1, child: 0 });
+
+    test("what one argument is made of another has its stamp, alone", () => {
+      family.track(1, 77n);
+      family.track(4, 5n);
+      family.link(2, 3);
+      family.run(split, family.packet(1), family.packet(2));
+      family.run(morph, family.packet(4), family.packet(1));
+      expect([1, 2, 3, 4].map((packet) => family.stampOf(packet))).toEqual([77n, 77n, undefined, 77n]);
+      expect(family.counts()).toEqual({ tracked: 3n, untracked: 0n });
+    });
+
+    test("what is made of a stranger stays what it is", () => {
+      family.track(2, 77n);
+      family.run(split, family.packet(1), family.packet(2));
+      family.run(split, family.packet(1), family.packet(3));
+      expect([2, 3].map((packet) => family.stampOf(packet))).toEqual([77n, undefined]);
+      expect(family.counts().tracked).toBe(1n);
+    });
+
+    test("the packets of a frag_list are one with their head", () => {
+      const kernel = types as BtfTypes, end = 256;
+      const join = (options: TraceOptions, traced: TracedByName) =>
+        joinedProgram(options, { ...traced, parent: 1 });
+      family.write(1, kernel.field("sk_buff", "end").offset, BigInt(end));
+      family.write(1, kernel.field("sk_buff", "head").offset, family.packet(5));
+      const { offset } = kernel.field("skb_shared_info", "frag_list");
+      family.track(1, 77n);
+      family.run(join, 0n, family.packet(1));
+      expect(family.counts().tracked).toBe(1n);
+      family.write(5, end + offset, family.packet(2));
+      family.link(2, 3);
+      family.run(join, 0n, family.packet(1));
+      expect([1, 2, 3].map((packet) => family.stampOf(packet))).toEqual([77n, 77n, 77n]);
+      expect(family.counts()).toEqual({ tracked: 3n, untracked: 0n });
+    });
+
+    test("a function that frees a packet itself if it says so", () => {
+      const late = (when: number | undefined) => (options: TraceOptions, traced: TracedByName) =>
+        lateEndProgram(options, { ...traced, when });
+      for (const packet of [1, 2, 3]) family.track(packet, 77n);
+      family.run(late(1), family.packet(1), 0xff00n); // only the lowest byte is the bool
+      family.run(late(1), family.packet(2), 0x701n);
+      family.run(late(undefined), family.packet(3));
+      family.run(late(undefined), family.packet(4));
+      expect([1, 2, 3].map((packet) => family.stampOf(packet))).toEqual([77n, undefined, undefined]);
+      expect(family.counts().tracked).toBe(1n);
+    });
+
+    test("all that are freed together, and no more", () => {
+      for (const packet of [1, 2, 3]) family.track(packet, 77n);
+      [2, 9, 3, 1].forEach((packet, index) => family.write(10, 8 * index, family.packet(packet)));
+      family.run(bulkEndProgram, 1n, 0n, family.packet(10));
+      expect(family.counts().tracked).toBe(3n);
+      family.run(bulkEndProgram, 1n, 3n, family.packet(10));
+      expect([1, 2, 3].map((packet) => family.stampOf(packet))).toEqual([77n, undefined, undefined]);
+      expect(family.counts().tracked).toBe(1n);
+    });
+
+    test("64 that are freed together", () => {
+      for (let packet = 1; packet <= 65; packet++) {
+        family.track(packet, 77n);
+        family.write(100, 8 * (packet - 1), family.packet(packet));
+      }
+      family.run(bulkEndProgram, 1n, 64n, family.packet(100));
+      expect(family.counts().tracked).toBe(1n);
     });
 
     test("while nothing is tracked it looks at nothing", () => {

@@ -160,6 +160,12 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             ]),
             ...(options.tracking === undefined
               ? []
+              : (["takes after", "takes after unseen"] as const).flatMap((fate) => [
+                programs.kprobeProgram(options, context, programs.HEIR_ARGUMENT, fate),
+                programs.kprobeMultiProgram(options, context, programs.HEIR_ARGUMENT, fate),
+              ])),
+            ...(options.tracking === undefined
+              ? []
               : (["begins", "ends", "ends unseen"] as const).flatMap((fate) => [
                 programs.kprobeProgram(options, context, 1, fate),
                 programs.kprobeMultiProgram(options, context, 2, fate),

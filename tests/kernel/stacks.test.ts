@@ -58,7 +58,16 @@ const inRegister: ProbeContext = {
 const CODE = 0xffff_8000_8000_0000n, signed = (address: bigint) => address ^ 0x5a25_0000_0000_0000n;
 
 /** Functions by what their probe does, with their addresses in events. */
-const functions = { lives: 1n, ends: 2n, unseen: 3n, packetless: 4n, begins: 5n, watch: 6n };
+const functions = {
+  lives: 1n,
+  ends: 2n,
+  unseen: 3n,
+  packetless: 4n,
+  begins: 5n,
+  watch: 6n,
+  heir: 7n,
+  heirUnseen: 8n,
+};
 
 const enabled = isRoot && isAtLeast(5, 10) && hasKernelBtf && process.arch === "x64";
 const types = enabled ? new BtfTypes(loadKernelBtf()) : undefined;
@@ -90,6 +99,8 @@ class Machine implements Disposable {
       ends: probe("ends"),
       unseen: probe("ends unseen"),
       begins: probe("begins"),
+      heir: probe("takes after"),
+      heirUnseen: probe("takes after unseen"),
       watch: load(stackWatchProgram(this.#options, registers, "kprobe")),
       packetless: load(stackProgram(this.#options, registers, "kprobe")),
     };
@@ -124,14 +135,14 @@ class Machine implements Disposable {
 
   /**
    * Calls a function with a packet, `depth` bytes below the top of the stack, from the place `from`; returns the packets that
-   * were shown for it, each with its stamp where there are stamps.
+   * were shown for it, each with its stamp where there are stamps. The second argument is the packet `model`.
    */
-  call(name: keyof typeof functions, packet: number, depth: number, from: number): bigint[] {
+  call(name: keyof typeof functions, packet: number, depth: number, from: number, model = 0): bigint[] {
     const sp = this.top - BigInt(depth);
     this.#enter(sp, depth, from);
     this.#maps.get(region).update(0, new Uint8Array(this.#bytes.buffer));
     const context = BigUint64Array.of(
-      ...[this.packet(packet), 0n, 0n, 0n, 0n, functions[name], sp, sp, CODE + BigInt(from)],
+      ...[this.packet(packet), this.packet(model), 0n, 0n, 0n, functions[name], sp, sp, CODE + BigInt(from)],
     );
     const shown: bigint[] = [];
     this.#programs[name].testRun({ ctx_in: new Uint8Array(context.buffer) });
@@ -270,6 +281,32 @@ describe.skipIf(!enabled).each([
     expect(numbered.call("begins", 1, 400, 10)).toEqual([1n]);
     expect(numbered.stamps.length).toBe(3);
     expect(new Set(numbered.stamps).size).toBe(2);
+  });
+
+  test("what is made after a packet of the set has its number, before it matches by itself", () => {
+    using numbered = new Machine({ follow: true, ids: true }, registers);
+    numbered.mark(1, 7);
+    numbered.mark(4, 7);
+    expect(numbered.call("heir", 2, 400, 10, 1)).toEqual([]); // a stranger after a stranger
+    numbered.call("lives", 1, 400, 10);
+    expect(numbered.call("heir", 2, 400, 10, 3)).toEqual([]);
+    expect(numbered.call("heir", 2, 400, 10, 1)).toEqual([2n]);
+    expect(numbered.call("heirUnseen", 3, 400, 10, 2)).toEqual([]);
+    expect(numbered.call("lives", 3, 400, 10)).toEqual([3n]);
+    expect(new Set(numbered.stamps).size).toBe(1);
+    numbered.call("lives", 4, 400, 10);
+    expect(numbered.call("heir", 4, 400, 10, 1)).toEqual([4n]); // it was somebody before
+    expect(numbered.stamps.slice(-2)).toEqual([numbered.stamps.at(-1)!, numbered.stamps.at(-1)!]);
+    expect(new Set(numbered.stamps).size).toBe(2);
+  });
+
+  test("numbers alone: what is made after a packet that matched is its child", () => {
+    using numbered = new Machine({ follow: false, ids: true }, registers);
+    for (const packet of [1, 2]) numbered.mark(packet, 7);
+    numbered.call("lives", 1, 400, 10);
+    expect(numbered.call("heir", 2, 400, 10, 1)).toEqual([2n]);
+    expect(numbered.call("heir", 3, 400, 10, 1)).toEqual([]);
+    expect(new Set(numbered.stamps).size).toBe(1);
   });
 
   test("beneath it, all have the packet's number", () => {

@@ -11,6 +11,7 @@ const b = new BtfBuilder();
 const skb = b.ptr(b.struct("sk_buff", 0, [])), int = b.int("int", 4);
 for (const name of ["ip_rcv", "kfree_skbmem", "build_skb_around"]) b.func(name, [["skb", skb]]);
 b.func("napi_reuse_skb", [["napi", int], ["skb", skb]]);
+b.func("skb_copy_header", [["new", skb], ["old", skb]]);
 const kernel = parseBtf(b.build());
 
 const list = `ffffffff81000104 ip_rcv
@@ -18,6 +19,7 @@ ffffffff81000204 kfree_skbmem
 ffffffff81000304 build_skb_around
 ffffffff81000404 napi_reuse_skb
 ffffffff81000504 fib_table_lookup
+ffffffff81000704 skb_copy_header
 ffffffff81000604 net_rx_action
 ffffffffc0000104 nft_lookup [nf_tables]
 ffffffffc0000204 same_name [nf_tables]
@@ -43,16 +45,24 @@ const show = (functions: readonly TracedFunction[]) =>
   functions.map((found) => `${symbolText(found)}/${found.argument}`);
 const extras = (sources: FunctionSources, pattern = "", packetless: string[] = [], stacks = false) => {
   const found = findExtras(sources, selectFunctions(sources, pattern), { stacks, packetless });
-  return Object.fromEntries(Object.entries(found).map(([kind, functions]) => [kind, show(functions)]));
+  const fated = [...found.shown, ...found.unseen].map(({ fate, functions }) =>
+    [fate, show(functions)] as const
+  );
+  const rest = { watched: show(found.watched), packetless: show(found.packetless) };
+  const all: Record<string, string[]> = {
+    ...Object.fromEntries(fated.filter(([, functions]) => functions.length > 0)),
+    ...rest,
+  };
+  return all;
 };
 
 test.each([["ftrace", ftraced], ["kallsyms", kallsyms]])(
   "beginnings and ends among all functions (%s)",
   (_, sources) => {
     expect(extras(sources)).toEqual({
-      begins: [],
-      endsShown: ["kfree_skbmem/1", "napi_reuse_skb/2"],
-      endsUnseen: ["build_skb_around/1"], // traced only by its exact name, and of use all the same
+      "ends": ["kfree_skbmem/1", "napi_reuse_skb/2"],
+      "takes after": ["skb_copy_header/1"],
+      "ends unseen": ["build_skb_around/1"], // traced only by its exact name, and of use all the same
       watched: [],
       packetless: [],
     });
@@ -61,16 +71,17 @@ test.each([["ftrace", ftraced], ["kallsyms", kallsyms]])(
 
 test("a function that makes packets begins them where it is asked for", () => {
   expect(extras(kallsyms, "build_skb_around")).toMatchObject({
-    begins: ["build_skb_around/1"],
-    endsUnseen: ["kfree_skbmem/1", "napi_reuse_skb/2"],
+    "begins": ["build_skb_around/1"],
+    "ends unseen": ["kfree_skbmem/1", "napi_reuse_skb/2"],
+    "takes after unseen": ["skb_copy_header/1"],
   });
 });
 
 test("those that were not asked for are watched unseen", () => {
   expect(extras(ftraced, "ip_rcv|napi_reuse_skb")).toEqual({
-    begins: [],
-    endsShown: ["napi_reuse_skb/2"],
-    endsUnseen: ["build_skb_around/1", "kfree_skbmem/1"],
+    "ends": ["napi_reuse_skb/2"],
+    "ends unseen": ["build_skb_around/1", "kfree_skbmem/1"],
+    "takes after unseen": ["skb_copy_header/1"],
     watched: [],
     packetless: [],
   });
@@ -109,6 +120,6 @@ test("a function that nobody asked to see, and that cannot be probed, is no fail
   expect(unseenRemarks([])).toEqual([]);
   expect(unseenRemarks([{ name: "kfree_skbmem", code: "EINVAL" }, { name: "ip_rcv", code: "EBUSY" }]))
     .toEqual([
-      "Packets may be followed beyond their end, because these cannot be probed: kfree_skbmem (EINVAL), ip_rcv (EBUSY)",
+      "Packets may be followed beyond their end, or taken for new ones, because these cannot be probed: kfree_skbmem (EINVAL), ip_rcv (EBUSY)",
     ]);
 });

@@ -45,6 +45,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
   readonly #chosen: ChosenKprobes<TracedFunction>;
   readonly #maps: Maps;
   readonly #programs: Program[] = [];
+  readonly #batchSize: number | undefined;
 
   constructor(
     chosen: ChosenKprobes<TracedFunction>,
@@ -54,8 +55,10 @@ export class ClassicKprobeBackend implements ProbeBackend {
     load: Load,
     maps: Maps,
     extras: Extras = noExtras,
+    batchSize?: number,
   ) {
     this.#extras = extras;
+    this.#batchSize = batchSize;
     this.#options = options;
     this.#context = context;
     this.#load = load;
@@ -83,11 +86,14 @@ export class ClassicKprobeBackend implements ProbeBackend {
     const programs = new Map([1, 2, 3, 4, 5].map((n) => [n, n === USUAL ? usual.fd : others.fd]));
     const key = new Uint8Array(8), value = new Uint8Array(8), keyView = new DataView(key.buffer);
     let live = false;
-    const special = new Set([...this.#extras.begins, ...this.#extras.endsShown]);
-    const lives = this.#functions.filter((traced) => !special.has(traced));
+    const special = new Set(
+      this.#extras.shown.flatMap(({ functions }) => functions.map(({ address }) => address)),
+    );
+    const lives = this.#functions.filter(({ address }) => !special.has(address));
     const result = await this.#kprobes.attach(batches(lives), programs, {
       signal,
       recordAddresses: this.#recordAddresses,
+      batchSize: this.#batchSize,
       onProgress,
       onProbe: (place, { argument }) => {
         if (argument === USUAL) return;
@@ -110,7 +116,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
 
   /** By programs of their own, before the others; returns how many of them will be shown. */
   async #attachExtras(signal: AbortSignal): Promise<number> {
-    const { begins, endsShown, endsUnseen, watched, packetless } = this.#extras;
+    const { shown: seen, unseen, watched, packetless } = this.#extras;
     const attach = async (
       targets: readonly TracedFunction[],
       programOf: (argument: number) => ProgramSpec,
@@ -133,12 +139,13 @@ export class ClassicKprobeBackend implements ProbeBackend {
       else this.remarks.push(...unseenRemarks(refused));
       return attached;
     };
-    const ending = (fate: Fate) => (argument: number) =>
+    const fated = (fate: Fate) => (argument: number) =>
       kprobeProgram(this.#options, this.#context, argument, fate);
-    await attach(endsUnseen, ending("ends unseen"), false);
+    for (const { fate, functions } of unseen) await attach(functions, fated(fate), false);
     await attach(watched, () => stackWatchProgram(this.#options, this.#context, "kprobe"), false);
-    return await attach(endsShown, ending("ends")) + await attach(begins, ending("begins")) +
-      await attach(packetless, () => stackProgram(this.#options, this.#context, "kprobe"));
+    let attached = await attach(packetless, () => stackProgram(this.#options, this.#context, "kprobe"));
+    for (const { fate, functions } of seen) attached += await attach(functions, fated(fate));
+    return attached;
   }
 
   nameOf(address: bigint): string | undefined {

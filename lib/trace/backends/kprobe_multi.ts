@@ -170,10 +170,10 @@ export class KprobeMultiBackend implements ProbeBackend {
 
   /** Functions that one program serves; ends and beginnings of packets first. */
   #groups(): Group[] {
-    const { begins, endsShown, endsUnseen, watched, packetless } = this.#extras;
+    const { shown, unseen, watched, packetless } = this.#extras;
     const options = this.#options, context = this.#context;
-    const special = new Set([...begins, ...endsShown]);
-    const lives = this.#functions.filter((traced) => !special.has(traced));
+    const special = new Set(shown.flatMap(({ functions }) => functions.map(({ address }) => address)));
+    const lives = this.#functions.filter(({ address }) => !special.has(address));
     const usual = (fate: Fate, all: readonly TracedFunction[], counts = true): Group[] =>
       [...Map.groupBy(all, ({ argument }) => argument)].map(([argument, functions]) => ({
         functions,
@@ -188,9 +188,8 @@ export class KprobeMultiBackend implements ProbeBackend {
         program: () => stackWatchProgram(options, context, "kprobe-multi"),
         counts: false,
       },
-      ...usual("ends unseen", endsUnseen, false),
-      ...usual("ends", endsShown),
-      ...usual("begins", begins),
+      ...unseen.flatMap(({ fate, functions }) => usual(fate, functions, false)),
+      ...shown.flatMap(({ fate, functions }) => usual(fate, functions)),
       ...usual("lives", lives.filter(({ argument }) => USUAL.has(argument))),
       { functions: others, program: () => kprobeMultiPositionsProgram(options, context), counts: true },
       { functions: packetless, program: () => stackProgram(options, context, "kprobe-multi"), counts: true },
