@@ -43,9 +43,21 @@ const isUsual = ({ kernels = x64Kernels }: Scenario, kernel: KernelName): boolea
 export const isLong = (scenario: Scenario, kernel: KernelName): boolean =>
   !isUsual(scenario, kernel) && scenario.longKernels?.includes(kernel) === true;
 
+/** How many times longer than usual things may take: for machines with a lot else to do. */
+const patience = Number(process.env["PWRU_VM_PATIENCE"] ?? 1);
+
+/** Until it is given up. */
+export const limitOf = ({ limitSeconds }: Scenario): number => limitSeconds * patience;
+
 /** What a boot of that kernel is told of a scenario; makes its files. */
-export function jobOf({ name, script, limitSeconds, files }: Scenario, kernel: KernelName): Job {
-  return { name, script, limitSeconds, ...(files === undefined ? {} : { files: files(machineFor(kernel)) }) };
+export function jobOf(scenario: Scenario, kernel: KernelName): Job {
+  const { name, script, files } = scenario;
+  return {
+    name,
+    script,
+    limitSeconds: limitOf(scenario),
+    ...(files === undefined ? {} : { files: files(machineFor(kernel)) }),
+  };
 }
 
 export type Checks = Readonly<Record<string, (run: Run) => void>>;
@@ -72,6 +84,8 @@ export interface Facts {
 export class Run {
   readonly kernel: KernelName;
   readonly #outcome: Outcome;
+  /** parsed once: several checks look at the same file */
+  readonly #lines = new Map<string, TraceLine[]>();
 
   constructor(kernel: KernelName, outcome: Outcome) {
     this.kernel = kernel;
@@ -82,8 +96,12 @@ export class Run {
     return this.#outcome.read(file);
   }
 
-  lines(file: string): TraceLine[] {
-    return parseLines(this.text(file));
+  lines(file: string): readonly TraceLine[] {
+    const known = this.#lines.get(file);
+    if (known !== undefined) return known;
+    const lines = parseLines(this.text(file));
+    this.#lines.set(file, lines);
+    return lines;
   }
 
   facts(name: string): Facts {

@@ -2,7 +2,7 @@
  * Runs the scenarios on real kernels: every check a test.
  *
  * Environment: PWRU_VM_KERNELS "6.1,6.12" and PWRU_VM_SCENARIOS "story,flood" restrict it, PWRU_VM_LONG=1 adds what
- * takes long, PWRU_VM_CPUS is how many processors a guest has, PWRU_VM_BINARY names the tracer ("peer" for Debian's
+ * takes long, PWRU_VM_CPUS is how many processors a guest has, PWRU_VM_PATIENCE multiplies the time that it may take, PWRU_VM_BINARY names the tracer ("peer" for Debian's
  * pwru), PWRU_VM_KEEP is a folder for what the guest wrote.
  */
 import { beforeAll, describe, test } from "bun:test";
@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { boot, guestSeconds, type Outcome } from "./boot.ts";
 import { type KernelName, kernelNames, machineFor } from "./images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./lab.ts";
-import { jobOf, Run, runsOn, type Scenario } from "./scenario.ts";
+import { jobOf, limitOf, Run, runsOn, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios/all.ts";
 
 const chosen = <T extends string>(variable: string, all: readonly T[]): readonly T[] => {
@@ -34,9 +34,7 @@ function keep(kernel: KernelName, outcomes: Iterable<Outcome>): void {
 function trouble(scenario: Scenario, outcome: Outcome | undefined, guestConsole: string): string | undefined {
   if (outcome?.status === 0) return undefined;
   if (outcome?.status === undefined) return `the guest never finished it\n${guestConsole}`;
-  const why = outcome.status === 124
-    ? `took over ${scenario.limitSeconds} s`
-    : `exit status ${outcome.status}`;
+  const why = outcome.status === 124 ? `took over ${limitOf(scenario)} s` : `exit status ${outcome.status}`;
   return `${why}\n${outcome.read("stderr").slice(-2000)}`;
 }
 
@@ -47,6 +45,8 @@ function unfinished(scenario: Scenario): Error {
   return error;
 }
 
+/** Some look at 100,000 lines. */
+const checkMs = 60_000;
 const cpus = Number(process.env["PWRU_VM_CPUS"] ?? 2);
 const long = process.env["PWRU_VM_LONG"] === "1";
 const names = chosen("PWRU_VM_SCENARIOS", scenarios.map((scenario) => scenario.name));
@@ -55,7 +55,8 @@ describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
   const mine = scenarios.filter((scenario) =>
     names.includes(scenario.name) && runsOn(scenario, kernel, long)
   );
-  const limitMs = (guestSeconds(machineFor(kernel), mine) + 120) * 1000; // and to prepare it
+  const limitMs =
+    (guestSeconds(machineFor(kernel), mine.map((one) => ({ limitSeconds: limitOf(one) }))) + 120) * 1000; // and to prepare it
   let outcomes: ReadonlyMap<string, Outcome> = new Map();
   let guestConsole = "";
 
@@ -81,10 +82,11 @@ describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
       if (what !== undefined) throw new Error(`Scenario "${scenario.name}": ${what}`);
     });
     const checks = { ...scenario.checks, ...(peerStandsIn() ? {} : scenario.oursOnly) };
+    let run: Run | undefined;
     test.each(Object.entries(checks))("%s", (_name, check) => {
       const found = outcome();
       if (found === undefined || trouble(scenario, found, "") !== undefined) throw unfinished(scenario);
-      check(new Run(kernel, found));
-    });
+      check(run ??= new Run(kernel, found));
+    }, checkMs);
   });
 });

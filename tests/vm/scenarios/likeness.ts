@@ -158,7 +158,7 @@ RULES
   },
 };
 
-const linesOf = (run: Run, name: string): TraceLine[] => run.lines(`${name}.out`);
+const linesOf = (run: Run, name: string): readonly TraceLine[] => run.lines(`${name}.out`);
 const both = (run: Run, name: string) => ["ours", "peer"].map((tracer) => linesOf(run, `${tracer}-${name}`));
 
 /** Times are compared by themselves. */
