@@ -14,6 +14,7 @@ import { protocols } from "./protocols.ts";
 import { recipesOfManual } from "./recipes.ts";
 import { refusing } from "./refusals.ts";
 import { rights } from "./rights.ts";
+import { diverseRoots } from "./roots.ts";
 import { stacks } from "./stacks.ts";
 import { startStop } from "./start.ts";
 import { story } from "./story.ts";
@@ -36,6 +37,7 @@ export const scenarios: readonly Scenario[] = [
   illness,
   rights,
   demo,
+  diverseRoots,
   recipesOfManual,
   leftovers,
   lockdown,
