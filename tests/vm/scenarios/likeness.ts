@@ -54,7 +54,6 @@ export const likeness: Scenario = {
   name: "likeness",
   boot: "apart",
   kernels: ["6.12"],
-  longKernels: ["5.10"],
   limitSeconds: 300,
   script: `
     topo 1500
