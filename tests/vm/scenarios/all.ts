@@ -9,6 +9,7 @@ import { leftovers } from "./leftovers.ts";
 import { selection } from "./options.ts";
 import { likeness } from "./likeness.ts";
 import { outputs } from "./outputs.ts";
+import { paths } from "./paths.ts";
 import { programs } from "./programs.ts";
 import { protocols } from "./protocols.ts";
 import { recipesOfManual } from "./recipes.ts";
@@ -18,7 +19,7 @@ import { diverseRoots } from "./roots.ts";
 import { stacks } from "./stacks.ts";
 import { startStop } from "./start.ts";
 import { story } from "./story.ts";
-import { tracking } from "./tracking.ts";
+import { tunnels } from "./tunnels.ts";
 
 export const scenarios: readonly Scenario[] = [
   story,
@@ -30,7 +31,8 @@ export const scenarios: readonly Scenario[] = [
   flood,
   refusing,
   stacks,
-  tracking,
+  paths,
+  tunnels,
   programs,
   filters,
   doctor,
