@@ -1,7 +1,6 @@
 /**
  * What a trace does not show is counted, on this very kernel: for each kind of loss, what was printed and what was
- * counted is what there was. A ring that is too small has its test in json.test.ts and trace.test.ts, probes that
- * interrupt probes in tests/vm/scenarios/flood.ts.
+ * counted is what there was. A ring that is too small has its test in json.test.ts and trace.test.ts.
  */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { validLine } from "../output/schema.ts";

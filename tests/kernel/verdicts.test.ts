@@ -1,6 +1,6 @@
 /**
  * How packets end, on this very kernel, as its tracepoints tell: many ways in one table, each row exactly, and no row
- * more. Functions are asked the same in tests/vm/scenarios/verdicts.ts.
+ * more.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
