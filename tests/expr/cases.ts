@@ -79,13 +79,27 @@ const members = [
   "skb->sk->sk_socket->type",
 ] as const;
 
-const perMember = members.flatMap((member) => [
-  member,
-  `${member} == 2`,
-  `${member} > -1`,
-  `${member} >= 0x80000000`,
-  `(s16)${member} < 0`,
-]);
+const xdpMembers = [
+  "xdp->frame_sz",
+  "xdp->rxq->queue_index",
+  "xdp->rxq->mem.type",
+  "xdp->rxq->mem.id",
+  "xdp->rxq->dev->ifindex",
+  "xdp->rxq->dev->mtu",
+  "xdp->rxq->dev->flags",
+  "xdp->rxq->dev->type",
+  "xdp->rxq->dev->name[0]",
+  "xdp->rxq->dev->nd_net.net->ns.inum",
+] as const;
+
+const perMember = (of: readonly string[]) =>
+  of.flatMap((member) => [
+    member,
+    `${member} == 2`,
+    `${member} > -1`,
+    `${member} >= 0x80000000`,
+    `(s16)${member} < 0`,
+  ]);
 
 /** One line each: what C says, what the kernel's structs offer. */
 const single = `
@@ -356,11 +370,7 @@ xdp->data_end - xdp->data
 xdp->data_end > xdp->data
 xdp->data_hard_start == xdp->data - 256
 xdp->data_meta
-xdp->frame_sz
 xdp->frame_sz == 4096
-xdp->rxq->queue_index
-xdp->rxq->dev->ifindex
-xdp->rxq->dev->ifindex == 2
 xdp->rxq->dev->mtu > 1500 || xdp->frame_sz
 ((struct ethhdr *)xdp->data)->h_proto == 0x0800
 ((struct ethhdr *)xdp->data)->h_source[0] & 1
@@ -369,7 +379,7 @@ xdp->rxq->dev->mtu > 1500 || xdp->frame_sz
 `.trim().split("\n");
 
 export const cases: readonly (readonly [source: string, root: Root])[] = [
-  ...perMember.map((source) => [source, skb] as const),
+  ...perMember(members).map((source) => [source, skb] as const),
   ...single.map((source) => [source, skb] as const),
-  ...ofXdp.map((source) => [source, xdp] as const),
+  ...[...perMember(xdpMembers), ...ofXdp].map((source) => [source, xdp] as const),
 ];

@@ -3,12 +3,14 @@
  *
  * The structs are a map's value full of words that are pointers into it, small numbers, noise or NULL, so that
  * a chain of members leads somewhere. Programs are raw tracepoints called by BPF_PROG_TEST_RUN with the struct's
- * address in the context: memory is read exactly as in a tracing program. Needs root, Linux 5.10.
+ * address in the context: memory is read exactly as in a tracing program. What evaluate() works on is that memory,
+ * read back by a program. Needs root, Linux 5.10.
  */
 import { type Code, label, type MapSpec, type ProgramSpec } from "../../asm/code.ts";
 import { withoutDeadCode } from "../../asm/dead_code.ts";
 import {
   at,
+  call,
   fp,
   ja,
   jeq,
@@ -17,6 +19,7 @@ import {
   mov,
   r1,
   r2,
+  r3,
   r6,
   r7,
   r8,
@@ -125,6 +128,28 @@ export class ExpressionLab implements Disposable {
     this.#fill(random);
     for (let root = 0; root < ROOTS - 2; root++) this.#plant(root, random);
     map.update(0, this.#bytes);
+    this.#bytes.set(this.#readBack());
+  }
+
+  /** The region as a program finds it in the kernel's memory. */
+  #readBack(): Uint8Array {
+    const copy: MapSpec = { ...results, name: "copy", valueSize: REGION_BYTES };
+    const map = this.#maps.get(copy);
+    using reader = loadProgram({
+      name: "read_back",
+      type: BPF_PROG_TYPE_RAW_TRACEPOINT,
+      license: "GPL",
+      code: [
+        ldx(r3, at(r1, 0, u64)),
+        ldMapValue(r1, copy),
+        mov(r2, REGION_BYTES),
+        call("bpf_probe_read_kernel"),
+        ret(0),
+      ],
+    }, { maps: this.#maps });
+    bpfProgTestRun(reader.fd, { ctx_in: new Uint8Array(BigUint64Array.of(this.#address).buffer) });
+    const { buffer, byteOffset } = map.lookup(0) as DataView;
+    return new Uint8Array(buffer, byteOffset, REGION_BYTES);
   }
 
   /** Pointers into the region, NULL, small numbers, and noise that is no kernel address. */
@@ -242,6 +267,7 @@ export class ExpressionLab implements Disposable {
       stack: -320,
       stackBytes: 208,
       fields,
+      reload: (dst) => ldx(dst, at(fp, -8, u64)),
       unreadable: gone,
     });
     const frame = (failed: typeof miss): ExpressionFrame => ({

@@ -4,7 +4,7 @@
  */
 import type { Btf } from "../../lib/btf/parse.ts";
 import { FilterSyntaxError } from "../../lib/errors.ts";
-import { compileValue, type Root, skb } from "../../lib/expr/compile.ts";
+import { compileValue, type Root, skb, xdp } from "../../lib/expr/compile.ts";
 import { randomFrom } from "../asm/random_insn.ts";
 import { cases } from "../expr/cases.ts";
 import { randomExpression } from "../expr/random.ts";
@@ -12,6 +12,8 @@ import { ExpressionLab } from "./expr_lab.ts";
 
 export interface Summary {
   readonly expressions: number;
+  /** those of them that are about an xdp_buff */
+  readonly ofXdp: number;
   /** programs run on structs */
   readonly runs: number;
   readonly trueRuns: number;
@@ -78,10 +80,11 @@ function* randomSources(btf: Btf, seed: number, count: number): Generator<Source
 }
 
 function run(lab: ExpressionLab, sources: Iterable<Source>): Summary {
-  let expressions = 0, runs = 0, trueRuns = 0, failedRuns = 0;
+  let expressions = 0, ofXdp = 0, runs = 0, trueRuns = 0, failedRuns = 0;
   const trouble: string[] = [];
   for (const [source, root] of sources) {
     expressions++;
+    if (root === xdp) ofXdp++;
     let outcome;
     try {
       outcome = lab.check(source, root);
@@ -95,5 +98,5 @@ function run(lab: ExpressionLab, sources: Iterable<Source>): Summary {
     failedRuns += outcome.failedRuns;
     if (outcome.trouble !== "") trouble.push(outcome.trouble);
   }
-  return { expressions, runs, trueRuns, failedRuns, trouble };
+  return { expressions, ofXdp, runs, trueRuns, failedRuns, trouble };
 }
