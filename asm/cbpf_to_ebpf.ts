@@ -21,6 +21,8 @@ import {
   isBranch,
   SKF_AD_OFF,
 } from "./cbpf.ts";
+import { mode, operation, reads, sizeOf, type Step, usesX, withoutSwaps } from "./cbpf_steps.ts";
+import { sharedWords, type Word } from "./cbpf_words.ts";
 import { type Code, Label, label } from "./code.ts";
 import { AssemblyError } from "./errors.ts";
 import {
@@ -30,6 +32,7 @@ import {
   at,
   be,
   div32,
+  extract,
   fp,
   ja,
   jeq32,
@@ -71,7 +74,6 @@ import {
   BPF_NEG,
   BPF_ST,
   BPF_STX,
-  BPF_X,
   jumpOps,
   sizes,
 } from "./opcodes.ts";
@@ -94,6 +96,8 @@ export interface PacketAccess {
   variable(dst: Register, offset: Register, size: number): Code;
   /** A constant load is so much cheaper that the usual IPv4 header without options deserves a path of its own. */
   readonly prefersConstant: boolean;
+  /** dst = 8 bytes at a constant offset that all are there, touching nothing else; absent where it does not pay off */
+  word?(dst: Register, offset: number): Code;
 }
 
 /** Registers and stack of the fragment, and where it ends. */
@@ -118,16 +122,6 @@ export interface FilterFrame {
 
 /** Turns of a loop (IPv6 extension headers, for `protochain`) before a filter gives up. */
 export const MAX_LOOPS = 8;
-
-/** One classic instruction with absolute, forward targets. */
-interface Step {
-  readonly insn: CbpfInsn;
-  /** ends with no match, whatever the packet */
-  readonly fails: boolean;
-  /** indexes into the list of steps; undefined: falls to no match */
-  readonly onTrue: number | undefined;
-  readonly onFalse: number | undefined;
-}
 
 /** What is known before a step, on every path to it. */
 interface Known {
@@ -154,15 +148,6 @@ function join(one: Known | undefined, other: Known): Known {
     xNotZero: one.xNotZero && other.xNotZero,
     msh: one.msh === other.msh ? one.msh : undefined,
   };
-}
-
-const mode = (code: number) => code & 0xe0, operation = (code: number) => code & 0xf0;
-const usesX = (code: number) => (code & BPF_X) !== 0;
-
-/** Bytes that a load moves. */
-function sizeOf(code: number): 1 | 2 | 4 {
-  const bits = code & 0x18;
-  return bits === sizes[1].bits ? 1 : bits === sizes[2].bits ? 2 : 4;
 }
 
 /**
@@ -192,7 +177,7 @@ const PLAIN_IPV4_HEADER = 20;
  * @throws {AssemblyError} an instruction that classic BPF does not have
  */
 export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Code {
-  const steps = unroll(program, frame);
+  const steps = withoutSwaps(withoutDetours(unroll(program, frame)));
   const known = analyse(steps);
   const labels = steps.map((_, index) => label(`filter_${index}`));
   const targets = new Set(steps.flatMap(({ onTrue, onFalse }, index) => {
@@ -200,6 +185,10 @@ export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Co
     return [onTrue, onFalse].filter((target) => target !== undefined);
   }));
   const reached = steps.keys().filter((index) => known[index] !== undefined).toArray();
+  const { access } = frame;
+  const words = access.word === undefined
+    ? new Map<number, Word>()
+    : sharedWords(steps, reached, (index) => (known[index] as Known).checked, access.holds);
   const code: Code[] = [
     frame.access.open(constantLoads(steps, known, frame.access.prefersConstant)),
     initialise(steps, known, frame),
@@ -207,7 +196,8 @@ export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Co
   for (const [position, index] of reached.entries()) {
     if (targets.has(index)) code.push(labels[index] as Label);
     const labelOf: LabelOf = (target) => target === undefined ? frame.noMatch : labels[target] as Label;
-    code.push(emit(steps[index] as Step, known[index] as Known, frame, labelOf, reached[position + 1]));
+    const place: Place = { known: known[index] as Known, word: words.get(index) };
+    code.push(emit(steps[index] as Step, place, frame, labelOf, reached[position + 1] ?? NOWHERE));
   }
   return code;
 }
@@ -250,6 +240,16 @@ function unroll(program: readonly CbpfInsn[], frame: FilterFrame): Step[] {
     }
   }
   return steps;
+}
+
+/** Who would go to a step that says "no match" goes there at once. */
+function withoutDetours(steps: readonly Step[]): Step[] {
+  const direct = (target: number | undefined) => {
+    if (target === undefined) return undefined;
+    const { code, k } = (steps[target] as Step).insn;
+    return code === BPF_RET && k === 0 ? undefined : target;
+  };
+  return steps.map((step) => ({ ...step, onTrue: direct(step.onTrue), onFalse: direct(step.onFalse) }));
 }
 
 /** Forward data flow; a step that nothing reaches stays undefined. */
@@ -306,28 +306,6 @@ function constantLoads(
   });
 }
 
-/** What an instruction reads of the machine's state. */
-function reads({ code }: CbpfInsn): { a: boolean; x: boolean } {
-  switch (classOf(code)) {
-    case BPF_LD:
-      return { a: false, x: mode(code) === BPF_IND };
-    case BPF_ST:
-      return { a: true, x: false };
-    case BPF_STX:
-      return { a: false, x: true };
-    case BPF_ALU:
-      return { a: true, x: usesX(code) && operation(code) !== BPF_NEG };
-    case BPF_JMP:
-      return { a: isBranch(code), x: isBranch(code) && usesX(code) };
-    case BPF_RET:
-      return { a: (code & 0x18) === BPF_A, x: false };
-    case BPF_MISC:
-      return { a: operation(code) !== BPF_TXA, x: operation(code) === BPF_TXA };
-    default:
-      return { a: false, x: false };
-  }
-}
-
 /** Zeroes what some path reads before it writes: A, X, scratch words. */
 function initialise(
   steps: readonly Step[],
@@ -353,30 +331,40 @@ function initialise(
   ];
 }
 
+/** What a step's code depends on beside the step. */
+interface Place {
+  readonly known: Known;
+  /** where its bytes are, if it is a load that shares one with others */
+  readonly word: Word | undefined;
+}
+
 type LabelOf = (step: number | undefined) => Label;
+
+/** In place of the step whose code follows, where none does. */
+const NOWHERE = -1;
 
 /** One step. `next` is the step whose code follows. */
 function emit(
-  { insn, fails, onTrue, onFalse }: Step,
-  known: Known,
+  { insn, fails, onTrue, onFalse, asItLies = false }: Step,
+  place: Place,
   frame: FilterFrame,
   labelOf: LabelOf,
-  next: number | undefined,
+  next: number,
 ): Code {
   const { a, x, match, noMatch } = frame, { code, k } = insn;
   if (fails) return ja(noMatch);
-  const goOn = onTrue === next && next !== undefined ? [] : ja(labelOf(onTrue));
+  const goOn = onTrue === next ? [] : ja(labelOf(onTrue));
   switch (classOf(code)) {
     case BPF_LD:
-      return [load(insn, a, known, frame), goOn];
+      return [load(insn, a, place, frame, asItLies), goOn];
     case BPF_LDX:
-      return [load(insn, x, known, frame), goOn];
+      return [load(insn, x, place, frame), goOn];
     case BPF_ST:
       return [stx(scratchWord(frame, k), a), goOn];
     case BPF_STX:
       return [stx(scratchWord(frame, k), x), goOn];
     case BPF_ALU:
-      return [arithmetic(insn, known, frame), goOn];
+      return [arithmetic(insn, place.known, frame), goOn];
     case BPF_MISC:
       return [operation(code) === BPF_TXA ? mov32(a, x) : mov32(x, a), goOn];
     case BPF_RET:
@@ -393,8 +381,14 @@ function scratchWord({ scratch }: FilterFrame, word: number) {
 }
 
 /** A or X = what a load instruction names. */
-function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterFrame): Code {
-  const { access, length, tooShort = frame.noMatch } = frame;
+function load(
+  { code, k }: CbpfInsn,
+  dst: Register,
+  place: Place,
+  frame: FilterFrame,
+  asItLies = false,
+): Code {
+  const { access, length, tooShort = frame.noMatch } = frame, { known } = place;
   switch (mode(code)) {
     case BPF_IMM:
       return mov32(dst, k);
@@ -404,13 +398,13 @@ function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterF
       return ldx(dst, scratchWord(frame, k));
     case BPF_MSH:
       return [
-        bytes({ code: sizes[1].bits, k }, dst, known, frame),
+        bytes({ code: sizes[1].bits, k }, dst, place, frame),
         and32(dst, 15),
         lsh32(dst, 2),
       ];
     case BPF_ABS: {
       const word = k < SKF_AD_OFF ? undefined : frame.ancillary?.(dst, k - SKF_AD_OFF);
-      return word ?? bytes({ code, k }, dst, known, frame);
+      return word ?? [bytes({ code, k }, dst, place, frame), asItLies ? [] : swapped(dst, sizeOf(code))];
     }
     case BPF_IND: {
       const size = sizeOf(code), done = label("loaded"), slow = label("with_options");
@@ -424,7 +418,7 @@ function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterF
       ];
       const plain = k + PLAIN_IPV4_HEADER;
       if (!access.prefersConstant || known.msh === undefined || !access.holds(plain, size)) {
-        return [checked, swapped(dst, size)];
+        return [checked, asItLies ? [] : swapped(dst, size)];
       }
       return [
         jne32(frame.x, PLAIN_IPV4_HEADER, slow),
@@ -434,7 +428,7 @@ function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterF
         slow,
         checked,
         done,
-        swapped(dst, size),
+        asItLies ? [] : swapped(dst, size),
       ];
     }
     default:
@@ -442,18 +436,25 @@ function load({ code, k }: CbpfInsn, dst: Register, known: Known, frame: FilterF
   }
 }
 
-/** dst = packet bytes at a constant offset, in host order. */
+/** dst = packet bytes at a constant offset, as they lie. */
 function bytes(
   { code, k }: { code: number; k: number },
   dst: Register,
-  known: Known,
+  { known, word }: Place,
   frame: FilterFrame,
 ): Code {
   const { access, length, tooShort = frame.noMatch } = frame, size = sizeOf(code);
+  const fromWord = ({ register, offset, first }: Word): Code => [
+    first ? access.word!(register, offset) : [],
+    extract(dst, register, 8 * (k - offset), 8 * size),
+  ];
   return [
     k + size <= known.checked ? [] : jlt32(length, k + size, tooShort),
-    access.holds(k, size) ? access.constant(dst, k, size) : [mov(r2, k), access.variable(dst, r2, size)],
-    swapped(dst, size),
+    word !== undefined
+      ? fromWord(word)
+      : access.holds(k, size)
+      ? access.constant(dst, k, size)
+      : [mov(r2, k), access.variable(dst, r2, size)],
   ];
 }
 
@@ -503,10 +504,10 @@ function branch(
   onFalse: number | undefined,
   { a, x }: FilterFrame,
   labelOf: LabelOf,
-  next: number | undefined,
+  next: number,
 ): Code {
   const operand = usesX(code) ? x : k;
-  if (onTrue === onFalse) return onTrue === next && next !== undefined ? [] : ja(labelOf(onTrue));
+  if (onTrue === onFalse) return onTrue === next ? [] : ja(labelOf(onTrue));
   const [test, inverse] = conditions(code);
   if (onTrue === next && inverse !== undefined) return inverse(a, operand, labelOf(onFalse));
   return [test(a, operand, labelOf(onTrue)), onFalse === next ? [] : ja(labelOf(onFalse))];

@@ -457,3 +457,16 @@ export function probeRead(to: Memory, from: Memory): Code {
 export function copy(dst: Register, src: Source): Code {
   return dst === src ? [] : mov(dst, src);
 }
+
+/** dst = `bits` bits of a 64-bit word, from bit `below` on. Touches the word only if it is dst. */
+export function extract(dst: Register, word: Register, below: number, bits: number): Code {
+  const above = 64 - below - bits;
+  if (below + bits > 32) {
+    return [copy(dst, word), above === 0 ? [] : lsh(dst, above), rsh(dst, above + below)];
+  }
+  return [
+    mov32(dst, word),
+    below === 0 ? [] : rsh32(dst, below),
+    below + bits === 32 ? [] : and32(dst, 2 ** bits - 1),
+  ];
+}

@@ -5,9 +5,9 @@
  */
 import { ancillary, isAncillaryLoad, SKF_AD_OFF } from "../asm/cbpf.ts";
 import { type Code, type KernelTypes, label } from "../asm/code.ts";
-import { and32, at, fp, jeq, jeq32, jne32, ldx, mov32, r1, r2, type Register, rsh } from "../asm/insn.ts";
-import { type Field, u64, u8 } from "../asm/layout.ts";
-import { type LoadSkb, type PacketFilter, slot, type TraceOptions } from "./frame.ts";
+import { and32, jeq, jeq32, jne32, mov32, r1, r2, type Register, rsh } from "../asm/insn.ts";
+import { type Field, u8 } from "../asm/layout.ts";
+import { type PacketFilter, type SkbView, slot, type TraceOptions } from "./frame.ts";
 
 /** Which Linux words the filter's programs load, as offsets from SKF_AD_OFF. */
 export function ancillaryWords(filter: PacketFilter | undefined): ReadonlySet<number> {
@@ -44,13 +44,13 @@ const PACKET_OUTGOING = 4;
  */
 export function ancillaryWord(
   { kernel, access }: TraceOptions,
-  load: LoadSkb,
+  { load, skb }: SkbView,
   dst: Register,
   word: number,
 ): Code | undefined {
   const done = label("known");
   const bits = ({ byte, shift, mask }: SkbBits): Code => [
-    ldx(dst, at(fp, slot.view, u64)),
+    skb.again(dst),
     load(dst, byte, dst),
     shift === 0 ? [] : rsh(dst, shift),
     mask === 0xffffffff ? [] : and32(dst, mask),
@@ -60,7 +60,7 @@ export function ancillaryWord(
       return [
         bits(bitsOf(kernel, "pkt_type")),
         jne32(dst, 0, done),
-        ldx(r1, at(fp, slot.view, u64)),
+        skb.again(r1),
         load(r2, "skb_iif", r1),
         jne32(r2, 0, done),
         load(r2, "sk", r1),
@@ -70,14 +70,14 @@ export function ancillaryWord(
       ];
     case ancillary.ifindex.offset:
       return [
-        ldx(dst, at(fp, slot.view, u64)),
+        skb.again(dst),
         load(dst, "dev", dst),
         jeq(dst, 0, done),
         access.read(dst, dst, kernel.field("net_device", "ifindex"), slot.temp),
         done,
       ];
     case ancillary.vlanTag.offset:
-      return [ldx(dst, at(fp, slot.view, u64)), load(dst, "vlan_tci", dst)];
+      return [skb.again(dst), load(dst, "vlan_tci", dst)];
     case ancillary.vlanTagPresent.offset: {
       const absent = label("no_tag");
       return [bits(tagPresence(kernel)), jeq32(dst, 0, absent), mov32(dst, 1), absent];

@@ -54,7 +54,7 @@ export interface TraceOptions {
 export const slot = {
   skb: -8,
   context: -16,
-  view: -24,
+  child: -24, // of a packet, where it gets one
   packet: -32,
   temp: -40,
   key: -48,
@@ -79,8 +79,15 @@ export function recordOf({ additions, tracking }: TraceOptions): RecordLayout {
 export const SKB_COPY_BYTES = slot.scratch - slot.skbCopy;
 
 /** The sk_buff's fields on this kernel, only those that the options need. */
-export function skbFields(options: TraceOptions): Field[] {
-  const { kernel, access, filter, memory, mark, netns, ifindex, expression, meta, tuple, tunnel } = options;
+interface SkbFields {
+  /** for the mark, the packet filter and the tunnel filter: whether a packet matches is mostly known by these */
+  readonly first: readonly Field[];
+  /** these, and what the other conditions and the record need */
+  readonly all: readonly Field[];
+}
+
+function skbFields(options: TraceOptions): SkbFields {
+  const { kernel, access, filter, mark, netns, ifindex, expression, meta, tuple, tunnel } = options;
   const sharedInfo = (options.additions?.sharedInfoBytes ?? 0) > 0,
     inner = options.additions?.tunnel === true;
   const field = (name: string) => kernel.field("sk_buff", name);
@@ -88,44 +95,60 @@ export function skbFields(options: TraceOptions): Field[] {
   const headers = bytes || tuple, words = ancillaryWords(filter);
   const device = meta || netns !== undefined || ifindex !== undefined || words.has(ancillary.ifindex.offset);
   const direction = words.has(ancillary.packetType.offset);
-  const wanted: Record<string, boolean> = {
-    head: headers || sharedInfo || inner,
-    data: filter !== undefined,
-    tail: headers || inner,
-    mac_header: filter !== undefined,
-    network_header: headers || inner,
-    inner_network_header: inner || tunnel !== undefined,
-    inner_mac_header: tunnel?.l2 !== undefined,
-    data_len: bytes,
-    end: sharedInfo || bytes && memory !== undefined,
-    mark: meta || mark !== undefined,
-    len: meta,
-    protocol: meta || tuple,
-    dev: device,
-    sk: meta || netns !== undefined || direction,
-    _skb_refdst: meta,
-    skb_iif: direction,
-    vlan_tci: words.has(ancillary.vlanTag.offset),
-  };
-  const fields = [
-    ...Object.keys(wanted).filter((name) => wanted[name]).map(field),
+  const chosen = (wanted: Record<string, boolean>) =>
+    Object.keys(wanted).filter((name) => wanted[name]).map(field);
+  const first = [
+    ...chosen({
+      head: bytes,
+      data: filter !== undefined,
+      tail: bytes,
+      mac_header: filter !== undefined,
+      network_header: bytes,
+      inner_network_header: tunnel !== undefined,
+      inner_mac_header: tunnel?.l2 !== undefined,
+      mark: mark !== undefined,
+      dev: words.has(ancillary.ifindex.offset),
+      sk: direction,
+      skb_iif: direction,
+      vlan_tci: words.has(ancillary.vlanTag.offset),
+    }),
     ...(direction ? [bitsOf(kernel, "pkt_type").byte] : []),
     ...(words.has(ancillary.vlanTagPresent.offset) ? [tagPresence(kernel).byte] : []),
+  ];
+  const fields = [
+    ...first,
+    ...chosen({
+      head: headers || sharedInfo || inner,
+      tail: headers || inner,
+      network_header: headers || inner,
+      inner_network_header: inner,
+      end: sharedInfo,
+      mark: meta,
+      len: meta,
+      protocol: meta || tuple,
+      dev: device,
+      sk: meta || netns !== undefined,
+      _skb_refdst: meta,
+    }),
   ];
   const values = options.additions?.values ?? [];
   for (const extra of [...(expression?.fields ?? []), ...values.flatMap((value) => value.fields)]) {
     // what has no room beside the others is read on its own
     if (access.fits([...fields, extra], SKB_COPY_BYTES)) fields.push(extra);
   }
-  return fields;
+  return { first, all: fields };
 }
 
-/** An open view of the sk_buff. */
+/** The sk_buff, to be looked at. */
 export interface SkbView {
   /** those that it holds */
   readonly fields: readonly Field[];
   readonly skb: View;
   readonly load: LoadSkb;
+  /** each register = its field; r6 is the view's pointer */
+  loadAll(wanted: readonly (readonly [dst: Register, field: string])[]): Code;
+  /** dst = a field, whether the view holds it or not, and where its pointer is lost. Loses r0-r5. */
+  read(dst: Register, field: string): Code;
 }
 
 /** What an expression over the sk_buff finds in a program. Loses `registers`. */
@@ -149,18 +172,28 @@ export function skbExpressionFrame(
 
 /** The sk_buff's fields on this kernel; r6 is its address, and the view's pointer once it is open. */
 export function skbView(options: TraceOptions, gone: Label): SkbView {
-  const fields = skbFields(options);
-  const skb = options.access.view({
+  const { kernel, access } = options, { first, all: fields } = skbFields(options);
+  const address = (dst: Register) => ldx(dst, at(fp, slot.skb, u64));
+  const skb = access.view({
     address: r6,
     hold: r6,
     stack: slot.skbCopy,
     stackBytes: SKB_COPY_BYTES,
     fields,
+    first,
+    reload: address,
     unreadable: gone, // a pointer that leads nowhere is no packet
   });
-  const load: LoadSkb = (dst, field, hold) =>
-    skb.load(dst, typeof field === "string" ? options.kernel.field("sk_buff", field) : field, hold);
-  return { fields, skb, load };
+  const field = (name: string) => kernel.field("sk_buff", name);
+  const load: LoadSkb = (dst, wanted, hold) =>
+    skb.load(dst, typeof wanted === "string" ? field(wanted) : wanted, hold);
+  return {
+    fields,
+    skb,
+    load,
+    loadAll: (wanted) => skb.loadAll(wanted.map(([dst, name]) => [dst, field(name)])),
+    read: (dst, name) => [address(dst), access.read(dst, dst, field(name), slot.temp)],
+  };
 }
 
 /** dst = a field of the sk_buff; `hold` says where the view's pointer is, if not in its register. */

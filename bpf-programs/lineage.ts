@@ -60,18 +60,18 @@ const MAX_BULK = 64;
 /** Kernel pointers from -4095 on are error numbers. */
 const MAX_ERRNO = 4095;
 
-/** The parent's address is at fp + slot.skb, the first child's at fp + slot.view. */
+/** The parent's address is at fp + slot.skb, the first child's at fp + slot.child. */
 function inherit(options: TraceOptions): Code {
   const { maps } = options;
   const orphan = label("orphan"), found = label("found"), done = label("done");
   return [
-    ldx(r7, at(fp, slot.view, u64)),
+    ldx(r7, at(fp, slot.child, u64)),
     jeq(r7, 0, done),
     jge(r7, -MAX_ERRNO, done),
     lookUp(maps, slot.skb, slot.stamp, orphan),
     ja(found),
     orphan,
-    forget(maps, slot.view),
+    forget(maps, slot.child),
     ja(done), // whoever is nobody's child comes alone
     found,
     adoptList(options),
@@ -85,8 +85,8 @@ function adoptList({ maps, kernel, access }: TraceOptions): Code {
   return [
     mov(r8, MAX_CHILDREN),
     one,
-    stx(at(fp, slot.view, u64), r7),
-    adopt(maps, slot.view, slot.stamp),
+    stx(at(fp, slot.child, u64), r7),
+    adopt(maps, slot.child, slot.stamp),
     access.read(r7, r7, kernel.field("sk_buff", "next"), slot.temp),
     jeq(r7, 0, done),
     add(r8, -1),
@@ -109,7 +109,7 @@ export function lineageExitProgram(
 ): ProgramSpec {
   return tracing(options, { prefix: "child", attachType: BPF_TRACE_FEXIT, ...traced }, () => [
     word(0, slot.skb),
-    word(parameters, slot.view),
+    word(parameters, slot.child),
     inherit(options),
   ]);
 }
@@ -122,8 +122,8 @@ export function handOverProgram(
   return tracing(options, { prefix: "heir", attachType: BPF_TRACE_FEXIT, ...traced }, (idle) => [
     word(parent, slot.skb),
     lookUp(options.maps, slot.skb, slot.stamp, idle),
-    word(child, slot.view),
-    adopt(options.maps, slot.view, slot.stamp),
+    word(child, slot.child),
+    adopt(options.maps, slot.child, slot.stamp),
   ]);
 }
 
@@ -260,7 +260,7 @@ export function lineageSessionProgram(options: TraceOptions, context: ProbeConte
       ldx(r1, at(r0, u64)),
       stx(at(fp, slot.skb, u64), r1),
       ldx(r1, at(r6, context.returnValue, u64)),
-      stx(at(fp, slot.view, u64), r1),
+      stx(at(fp, slot.child, u64), r1),
       inherit(options),
       ret(0),
     ]),

@@ -10,6 +10,9 @@ export const BPF_MAP_TYPE_HASH = 1,
   BPF_MAP_TYPE_PERCPU_ARRAY = 6,
   BPF_MAP_TYPE_RINGBUF = 27;
 
+/** A power of two: functions that a packet passes are some tens, and few of them should share a place. */
+export const RECENT_POSITIONS = 4096;
+
 /** As many tasks and CPUs can be at work on a packet, or asleep in the middle of that, at a time. */
 const LINKED_STACKS = 16384;
 
@@ -22,6 +25,8 @@ export interface TraceMaps {
   readonly looks: MapSpec;
   /** instruction pointer of a probe -> which argument is the packet, for kprobes that share a program */
   readonly positions: MapSpec;
+  /** those of them that were asked for last, in the only value of an array: see trace.ts */
+  readonly recentPositions: MapSpec;
   /** room for the copy of a packet, per CPU */
   readonly scratch: MapSpec;
   /** sk_buff address -> stamp of the packet, for those that are followed */
@@ -54,6 +59,13 @@ export function traceMaps(ringBytes: number, trackedPackets: number = 1): TraceM
       maxEntries: 1,
     },
     positions: { name: "positions", type: BPF_MAP_TYPE_HASH, keySize: 8, valueSize: 8, maxEntries: 8192 },
+    recentPositions: {
+      name: "recent_positions",
+      type: BPF_MAP_TYPE_ARRAY,
+      keySize: 4,
+      valueSize: RECENT_POSITIONS * 8,
+      maxEntries: 1,
+    },
     scratch: {
       name: "scratch",
       type: BPF_MAP_TYPE_PERCPU_ARRAY,

@@ -18,11 +18,10 @@ import {
   jeq32,
   jge,
   jgt,
+  jle,
   jlt,
   jne,
   jne32,
-  jsle,
-  jslt,
   ldx,
   mov,
   r1,
@@ -74,51 +73,32 @@ export function matchesMark({ mark }: TraceOptions, load: LoadSkb, miss: Label):
  *
  * A load behind the linear part of a packet with page fragments starts the filter again, on a copy.
  */
-export function matchesFilter(options: TraceOptions, load: LoadSkb, miss: Label, unreadable: Label): Code {
+export function matchesFilter(options: TraceOptions, view: SkbView, miss: Label, unreadable: Label): Code {
   const { filter } = options;
   if (filter === undefined) return [];
-  const l2 = label("l2"), l3 = label("l3"), fresh = label("fresh_from_driver"), matched = label("matched");
-  const run = (
-    program: readonly CbpfInsn[] | undefined,
-    header: "mac_header" | "network_header",
-    start: Register,
-  ) => {
-    if (program === undefined) return ja(miss);
-    const begin = label("begin"), tooShort = label("too_short");
-    return [
-      jgt(start, r8, miss), // the header would begin behind the linear bytes
-      add(r9, start), // r9 = the packet's first byte
-      sub(r8, start),
-      mov(r6, r8), // r6 = bytes from there to tail
-      begin,
-      runFilter(options, program, load, { match: matched, noMatch: miss, tooShort, unreadable }),
-      tooShort,
-      startAgain(options, load, header, begin, miss, unreadable),
-    ];
-  };
+  const l2 = label("l2"), l3 = label("l3"), matched = label("matched");
   return [
-    stx(at(fp, slot.view, u64), r6),
-    st(at(fp, slot.copied, u64), 0),
-    load(r9, "head"),
-    load(r8, "tail"), // an offset from head, as all of these
-    load(r1, "mac_header"),
-    load(r2, "network_header"),
+    view.load(r9, "head"),
+    view.loadAll([[r1, "mac_header"], [r2, "network_header"], [r8, "tail"]]), // offsets from head
     jeq32(r1, MAC_HEADER_UNSET, l3),
     mov(r3, r2),
     sub(r3, r1),
-    jslt(r3, ETH_HLEN, fresh),
-    jsle(r3, MAX_LINK_HEADER, l2),
-    fresh,
-    load(r4, "data"),
+    sub(r3, ETH_HLEN),
+    jle(r3, MAX_LINK_HEADER - ETH_HLEN, l2), // unsigned: not in front of it either
+    view.load(r4, "data"),
     sub(r4, r9),
     sub(r4, r1),
     jne(r4, ETH_HLEN, l3),
     l2,
-    run(filter.l2, "mac_header", r1),
+    filter.l2 === undefined ? ja(miss) : [
+      runFrom(options, filter.l2, view, { name: "mac_header", offset: r1 }, matched, miss, unreadable),
+    ],
     l3,
-    run(filter.l3, "network_header", r2),
+    filter.l3 === undefined ? ja(miss) : [
+      runFrom(options, filter.l3, view, { name: "network_header", offset: r2 }, matched, miss, unreadable),
+    ],
     matched,
-    ldx(r6, at(fp, slot.view, u64)),
+    view.skb.again(r6),
   ];
 }
 
@@ -132,36 +112,50 @@ export type Header = "mac_header" | "network_header" | "inner_mac_header" | "inn
 export function matchesFrom(
   options: TraceOptions,
   program: readonly CbpfInsn[],
-  load: LoadSkb,
+  view: SkbView,
   header: Header,
   miss: Label,
   unreadable: Label,
 ): Code {
-  const begin = label("begin"), matched = label("matched"), tooShort = label("too_short");
+  const matched = label("matched");
   return [
-    stx(at(fp, slot.view, u64), r6),
-    st(at(fp, slot.copied, u64), 0),
-    load(r9, "head"),
-    load(r8, "tail"),
-    load(r1, header),
-    jgt(r1, r8, miss),
-    add(r9, r1),
-    sub(r8, r1),
-    mov(r6, r8),
-    begin,
-    runFilter(options, program, load, { match: matched, noMatch: miss, tooShort, unreadable }),
-    tooShort,
-    startAgain(options, load, header, begin, miss, unreadable),
+    view.load(r9, "head"),
+    view.load(r8, "tail"),
+    view.load(r1, header),
+    runFrom(options, program, view, { name: header, offset: r1 }, matched, miss, unreadable),
     matched,
-    ldx(r6, at(fp, slot.view, u64)),
+    view.skb.again(r6),
   ];
 }
 
-/** The filter on the packet whose first byte r9 has the address of, and r6 bytes of which can be read. */
+/** In: r9 head, r8 tail, the header's offset from head in its register. Loses all registers. */
+function runFrom(
+  options: TraceOptions,
+  program: readonly CbpfInsn[],
+  view: SkbView,
+  { name, offset }: { readonly name: Header; readonly offset: Register },
+  match: Label,
+  noMatch: Label,
+  unreadable: Label,
+): Code {
+  const begin = label("begin"), tooShort = label("too_short");
+  return [
+    jgt(offset, r8, noMatch), // the header would begin behind the linear bytes
+    add(r9, offset), // r9 = the packet's first byte
+    sub(r8, offset), // r8 = bytes from there to tail
+    st(at(fp, slot.copied, u64), 0),
+    begin,
+    runFilter(options, program, view, { match, noMatch, tooShort, unreadable }),
+    tooShort,
+    startAgain(options, view, name, begin, noMatch, unreadable),
+  ];
+}
+
+/** The filter on the packet whose first byte r9 has the address of, and r8 bytes of which can be read. */
 function runFilter(
   options: TraceOptions,
   program: readonly CbpfInsn[],
-  load: LoadSkb,
+  view: SkbView,
   ends: { match: Label; noMatch: Label; tooShort: Label; unreadable: Label },
 ): Code {
   return cbpfToEbpf(program, {
@@ -173,8 +167,8 @@ function runFilter(
       unreadable: ends.unreadable,
     }),
     a: r7,
-    x: r8,
-    length: r6,
+    x: r6,
+    length: r8,
     wireLength: (dst) => {
       const original = label("original"), known = label("length_known");
       return [
@@ -183,13 +177,12 @@ function runFilter(
         ldx(dst, at(fp, slot.length, u64)),
         ja(known),
         original,
-        ldx(dst, at(fp, slot.view, u64)),
-        load(dst, "data_len", dst),
-        add(dst, r6),
+        view.read(dst, "data_len"),
+        add(dst, r8),
         known,
       ];
     },
-    ancillary: (dst, word) => ancillaryWord(options, load, dst, word),
+    ancillary: (dst, word) => ancillaryWord(options, view, dst, word),
     scratch: slot.scratch,
     ...ends,
   });
@@ -202,7 +195,7 @@ export interface FilterFragment {
   readonly ends: readonly Label[];
 }
 
-/** r9 is the packet, r6 its bytes in reach, r7 and r8 are the filter's A and X. */
+/** r9 is the packet, r8 its bytes in reach, r7 and r6 are the filter's A and X. */
 export function filterFragment(
   options: Omit<TraceOptions, "filter">,
   program: readonly CbpfInsn[],
@@ -210,7 +203,7 @@ export function filterFragment(
   const match = label("match"), noMatch = label("no_match"), tooShort = label("too_short");
   const unreadable = label("unreadable"), ends = { match, noMatch, tooShort, unreadable };
   const whole = { ...options, filter: { l2: program, l3: undefined } };
-  const fragment = runFilter(whole, program, skbView(whole, noMatch).load, ends);
+  const fragment = runFilter(whole, program, skbView(whole, noMatch), ends);
   const exits = Object.values(ends).map((end) => [end, exit()]);
   return { code: withinReach(withoutDeadCode([fragment, exits])), ends: Object.values(ends) };
 }
@@ -222,7 +215,7 @@ export function filterFragment(
  */
 function startAgain(
   options: TraceOptions,
-  load: LoadSkb,
+  view: SkbView,
   header: Header,
   begin: Label,
   miss: Label,
@@ -232,19 +225,17 @@ function startAgain(
   const whole: Code = [
     ldx(r1, at(fp, slot.copied, u64)),
     jne(r1, 0, second),
-    ldx(r6, at(fp, slot.view, u64)),
-    load(r2, "data_len"),
-    jeq(r2, 0, miss),
+    view.read(r7, "data_len"),
+    jeq(r7, 0, miss),
   ];
   const again: Code = memory === undefined ? ja(unreadable) : [
-    load(r1, header),
-    load(r8, "tail"),
-    sub(r8, r1), // r8 = linear bytes
-    load(r7, "head"),
-    add(r7, r1), // r7 = the packet's first byte
-    add(r2, r8),
-    stx(at(fp, slot.length, u64), r2),
+    add(r7, r8), // r8 = linear bytes
+    stx(at(fp, slot.length, u64), r7),
     st(at(fp, slot.copied, u64), 1),
+    view.skb.again(r6),
+    view.load(r7, "head"),
+    view.load(r1, header),
+    add(r7, r1), // r7 = the packet's first byte
     jge(r8, COPY_BYTES, unreadable),
     copyWithFragment({
       kernel,
@@ -254,16 +245,17 @@ function startAgain(
       key: slot.key,
       temp: slot.temp,
       loadSharedInfo: [
-        ldx(r1, at(fp, slot.view, u64)),
-        load(r8, "head", r1),
-        load(r2, "end", r1),
+        view.read(r8, "end"),
+        view.skb.again(r1),
+        view.load(r2, "head", r1),
         add(r8, r2),
       ],
       unreadable,
     }),
+    mov(r8, r6), // r8 = bytes of the copy
     ja(begin),
   ];
-  return [whole, again, second, ldx(r1, at(fp, slot.length, u64)), jlt(r6, r1, unreadable), ja(miss)];
+  return [whole, again, second, ldx(r1, at(fp, slot.length, u64)), jlt(r8, r1, unreadable), ja(miss)];
 }
 
 export function matchesDevice(options: TraceOptions, load: LoadSkb, miss: Label): Code {

@@ -18,6 +18,7 @@ import {
   call,
   callKfunc,
   copy,
+  extract,
   fp,
   jne,
   ldx,
@@ -35,11 +36,18 @@ import {
 } from "../asm/insn.ts";
 import { type Field, type Scalar, u16, u32, u64, u8 } from "../asm/layout.ts";
 
-/** A struct whose fields can be loaded. `open` is the code that makes it so. */
+/** A struct whose fields can be loaded. */
 export interface View {
+  /** Makes it so, for the fields that are needed first. Loses r0-r5. */
   readonly open: Code;
+  /** Makes it so for the others. Loses r0-r5. */
+  readonly complete: Code;
+  /** dst = the view's pointer, after it was lost; nothing where there is none. Loses r0-r5. */
+  again(dst: Register): Code;
   /** dst = the field. Touches no other register. `hold` says where the view's pointer is meanwhile. */
   load(dst: Register, field: Field, hold?: Register): Code;
+  /** Each register = its field. Touches no other register. */
+  loadAll(wanted: readonly (readonly [dst: Register, field: Field])[]): Code;
 }
 
 /** Where a view lives: `direct` keeps a pointer in `hold`, `bulk` a copy at `fp + stack`. */
@@ -53,6 +61,10 @@ export interface ViewPlace {
   readonly stackBytes: number;
   /** every field that will be loaded */
   readonly fields: readonly Field[];
+  /** those of them that are needed before `complete`; default: all */
+  readonly first?: readonly Field[];
+  /** dst = the struct's address, when no register may have it any more; touches no other register */
+  reload(dst: Register): Code;
   /** where to go when the memory cannot be read (bulk only: a direct load cannot tell) */
   readonly unreadable: Label;
 }
@@ -106,15 +118,21 @@ export function directAccess(kernel: KernelTypes): MemoryAccess | undefined {
   return {
     name: "direct",
     fits: (fields) => fields.every(({ offset, type }) => reaches(offset, type.size)),
-    view({ address, hold, fields }) {
+    view({ address, hold, fields, reload }) {
       for (const { struct, name, offset, type } of fields) {
         if (!reaches(offset, type.size)) {
           throw new AssemblyError(`${struct}.${name} at ${offset} is out of a view's ${bytes} bytes`);
         }
       }
+      const load = (dst: Register, field: Field, from = hold) => ldx(dst, shifted(from, field, bias));
       return {
         open: fields.length === 0 ? [] : [copy(r1, address), castR1, copy(hold, r0)],
-        load: (dst, field, from = hold) => ldx(dst, shifted(from, field, bias)),
+        complete: [],
+        again: (dst) => [reload(r1), castR1, copy(dst, r0)],
+        load,
+        loadAll: (wanted) =>
+          oneWord(wanted, bytes, (dst, offset) => ldx(dst, at(hold, offset + bias, u64))) ??
+            wanted.map(([dst, field]) => load(dst, field)),
       };
     },
     read(dst, base, field, _temp) {
@@ -127,20 +145,42 @@ export function directAccess(kernel: KernelTypes): MemoryAccess | undefined {
     },
     packet({ base, spill }) {
       return {
-        // base becomes the readable pointer, the plain address goes to the stack
-        open: () => [stx(at(fp, spill, u64), base), mov(r1, base), castR1, mov(base, r0)],
+        // base becomes the readable pointer; one to a struct takes no variable offset, so keep the plain address
+        open: () => [toVoid ? [] : stx(at(fp, spill, u64), base), mov(r1, base), castR1, mov(base, r0)],
         holds: (offset, size) => reaches(offset, size),
         constant: (dst, offset, size) => ldx(dst, at(base, offset + bias, scalarOf(size))),
-        variable: (dst, offset, size) => [
-          ldx(r1, at(fp, spill, u64)),
-          add(r1, offset),
-          castR1,
-          ldx(dst, at(r0, bias, scalarOf(size))),
-        ],
+        variable: (dst, offset, size) =>
+          toVoid ? [mov(r1, base), add(r1, offset), ldx(dst, at(r1, scalarOf(size)))] : [
+            ldx(r1, at(fp, spill, u64)),
+            add(r1, offset),
+            castR1,
+            ldx(dst, at(r0, bias, scalarOf(size))),
+          ],
         prefersConstant: false,
+        word: (dst, offset) => ldx(dst, at(base, offset + bias, u64)),
       };
     },
   };
+}
+
+/**
+ * Fields that lie in one word, or undefined: they do not. A load is checked against the kernel's address space where
+ * the program is compiled, which takes ten instructions; to take a word apart takes one or two per field.
+ */
+function oneWord(
+  wanted: readonly (readonly [dst: Register, field: Field])[],
+  bytes: number,
+  loadWord: (dst: Register, offset: number) => Code,
+): Code | undefined {
+  const sorted = wanted.toSorted(([, a], [, b]) => a.offset - b.offset);
+  const [first, last] = [sorted.at(0), sorted.at(-1)];
+  if (first === undefined || last === undefined || sorted.length < 2) return undefined;
+  const [word, { offset, type: { size } }] = last, from = offset + size - 8; // not beyond the last of them
+  if (from < 0 || first[1].offset < from || offset + size > bytes) return undefined;
+  return [
+    loadWord(word, from),
+    sorted.map(([dst, { offset, type: { size } }]) => extract(dst, word, 8 * (offset - from), 8 * size)),
+  ];
 }
 
 function shifted(base: Register, field: Field, bias: number) {
@@ -164,25 +204,35 @@ export function bulkAccess(): MemoryAccess {
       const { from, to } = extent(fields);
       return to - from <= stackBytes;
     },
-    view({ address, stack, stackBytes, fields, unreadable }) {
-      const nothing: View = { open: [], load: (_, field) => refuseField(field) };
-      if (fields.length === 0) return nothing;
-      const { from, to } = extent(fields);
+    view({ address, stack, stackBytes, fields, first = fields, reload, unreadable }) {
+      const { from, to } = extent(fields), begin = extent(first);
       if (to - from > stackBytes) {
         throw new AssemblyError(
           `${fields[0]?.struct}: fields from ${from} to ${to} do not fit ${stackBytes} bytes of stack`,
         );
       }
-      return {
-        open: [
-          mov(r3, address),
-          from === 0 ? [] : add(r3, from),
-          lea(r1, at(fp, stack, u64)),
-          mov(r2, to - from),
+      const copied = (start: number, end: number, toR3: Code): Code =>
+        start >= end ? [] : [
+          toR3,
+          start === 0 ? [] : add(r3, start),
+          lea(r1, at(fp, stack + start - from, u64)),
+          mov(r2, end - start),
           call("bpf_probe_read_kernel"),
           jne(r0, 0, unreadable),
-        ],
-        load: (dst, field) => ldx(dst, at(fp, stack + field.offset - from, scalarOf(field.type.size))),
+        ];
+      const load = (dst: Register, field: Field) => {
+        const { offset, type: { size } } = field;
+        if (offset < from || offset + size > to) refuseField(field);
+        return ldx(dst, at(fp, stack + offset - from, scalarOf(size)));
+      };
+      return {
+        open: copied(begin.from, begin.to, mov(r3, address)),
+        complete: first.length === 0
+          ? copied(from, to, reload(r3))
+          : [copied(from, begin.from, reload(r3)), copied(begin.to, to, reload(r3))],
+        again: () => [],
+        load,
+        loadAll: (wanted) => wanted.map(([dst, field]) => load(dst, field)),
       };
     },
     read(dst, base, field, temp) {
@@ -234,6 +284,7 @@ export function bulkAccess(): MemoryAccess {
 
 /** What a copy for `fields` begins and ends with. */
 function extent(fields: readonly Field[]): { from: number; to: number } {
+  if (fields.length === 0) return { from: 0, to: 0 };
   // down to a multiple of 8: the verifier wants stack loads aligned, and the fields are
   const from = Math.min(...fields.map((field) => field.offset)) & ~7;
   const to = Math.max(...fields.map((field) => field.offset + field.type.size));

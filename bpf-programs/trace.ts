@@ -14,17 +14,23 @@ import { type Code, type Label, label, type ProgramSpec } from "../asm/code.ts";
 import { withoutDeadCode } from "../asm/dead_code.ts";
 import { withinReach } from "../asm/far_jumps.ts";
 import {
+  add,
+  and,
   at,
   call,
   fp,
   ja,
   jeq,
+  jle,
   jne,
   lddw,
   ldMap,
+  ldMapValue,
   ldx,
   lea,
+  lsh,
   mov,
+  or,
   r0,
   r1,
   r2,
@@ -34,14 +40,17 @@ import {
   r8,
   type Register,
   ret,
+  rsh,
   st,
   stx,
+  xor,
 } from "../asm/insn.ts";
 import { type Field, u64 } from "../asm/layout.ts";
 import { collect, countLook, countUnreadable, type HookStores } from "./collect.ts";
 import { packetEvent } from "./events.ts";
 import { skbView, slot, type TraceOptions } from "./frame.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
+import { RECENT_POSITIONS } from "./maps.ts";
 import type { ProbeContext } from "./registers.ts";
 import { beneathPacket, linkStack, unlinkEnded } from "./stacks.ts";
 import {
@@ -96,8 +105,8 @@ export function kprobeProgram(
 }
 
 /**
- * The same for functions with different positions: `maps.positions` knows each probe's. One program for all
- * costs a look-up per hit, but every further perf event costs 0.1 s to close.
+ * The same for functions with different positions: `maps.positions` knows each probe's. A program for each would be
+ * a little cheaper, but every further perf event costs 0.1 s to close.
  */
 export function kprobePositionsProgram(options: TraceOptions, context: ProbeContext): ProgramSpec {
   return {
@@ -117,24 +126,51 @@ export function kprobePositionsProgram(options: TraceOptions, context: ProbeCont
   };
 }
 
-/** r6, the context, becomes the sk_buff of the probe whose key is `key`, or 0; the context stays in r1. */
-function skbByPosition(options: TraceOptions, context: ProbeContext, key: Register): Code {
-  const found = label("found"), positions = [1, 2, 3, 4, 5].map((n) => label(`argument_${n}`));
+/** Low bits of a word of `maps.recentPositions`: the position; the others are the address, shifted by as many. */
+const POSITION_BITS = 3;
+/** How far functions lie from each other, at least. */
+const FUNCTION_ALIGNMENT_BITS = 4;
+
+/**
+ * r6, the context, becomes the sk_buff of the probe whose key is `key`, or 0; the context goes to r1. Loses r7 and r8.
+ *
+ * Look-ups cost more than the decision on a packet (33 ns against 15), so the last answer for each place of a small
+ * table is kept there; functions that share a place take turns.
+ */
+function skbByPosition({ maps }: TraceOptions, context: ProbeContext, key: Register): Code {
+  const found = label("found"), known = label("position_known"), none = label("no_position");
+  const positions = [3, 2, 4, 5, 1].map((n) => [n, label(`argument_${n}`)] as const);
   return [
+    mov(r7, key),
+    lsh(r7, POSITION_BITS), // r7 = the address as the table has it
+    mov(r3, key),
+    rsh(r3, FUNCTION_ALIGNMENT_BITS),
+    and(r3, RECENT_POSITIONS - 1),
+    lsh(r3, 3),
+    ldMapValue(r8, maps.recentPositions),
+    add(r8, r3), // r8 = its place
+    ldx(r1, at(r8, u64)),
+    xor(r1, r7),
+    jle(r1, 5, known),
+
     stx(at(fp, slot.temp, u64), key),
-    ldMap(r1, options.maps.positions),
+    ldMap(r1, maps.positions),
     lea(r2, at(fp, slot.temp, u64)),
     call("bpf_map_lookup_elem"),
-    mov(r7, r6), // r7 = context
-    mov(r6, 0),
-    mov(r1, r7),
-    jeq(r0, 0, found), // no position, no packet
-    ldx(r2, at(r0, u64)),
-    positions.map((place, index) => jeq(r2, index + 1, place)),
+    jeq(r0, 0, none),
+    ldx(r1, at(r0, u64)),
+    or(r7, r1),
+    stx(at(r8, u64), r7),
+    known, // r1 = position
+    positions.map(([n, place]) => jeq(r1, n, place)),
+    none,
+    mov(r1, r6),
+    mov(r6, 0), // no position, no packet
     ja(found),
-    positions.map((place, index) => [
+    positions.map(([n, place]) => [
       place,
-      ldx(r6, at(r7, argumentOffset(context, index + 1), u64)),
+      mov(r1, r6),
+      ldx(r6, at(r6, argumentOffset(context, n), u64)),
       ja(found),
     ]),
     found,
@@ -343,7 +379,8 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ...st
   const { tracking, maps } = options, stacks = tracking?.stacks === true ? context : undefined;
   const miss = label("miss"), unreadable = label("unreadable"), matched = label("matched");
   const shown = label("shown");
-  const view = skbView(options, miss), { skb, load } = view;
+  const view = skbView(options, miss), { skb, load } = view, open = [skb.open, skb.complete];
+  const device = matchesDevice(options, load, miss), deviceFirst = options.access.name === "direct";
   if (fate === "takes after unseen") {
     return [
       stx(at(fp, slot.context, u64), r1),
@@ -372,14 +409,16 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ...st
     countLook(options),
     stacks !== undefined && fate === "ends" ? unlinkEnded(maps, stacks) : [],
     fate === "takes after" ? takesAfter(options, context, label("of_nobody")) : [],
-    followed(options, fate, [skb.open, ja(matched)]),
-    stacks === undefined ? [] : beneathPacket(maps, stacks, [skb.open, ja(shown)]),
+    followed(options, fate, [open, ja(matched)]),
+    stacks === undefined ? [] : beneathPacket(maps, stacks, [open, ja(shown)]),
     skb.open,
 
     matchesMark(options, load, miss),
-    matchesFilter(options, load, miss, unreadable),
-    matchesTunnel(options, load, miss, unreadable),
-    matchesDevice(options, load, miss),
+    deviceFirst ? device : [], // a load for each pointer on the way; else a call, of which the filter needs one
+    matchesFilter(options, view, miss, unreadable),
+    matchesTunnel(options, view, miss, unreadable),
+    skb.complete,
+    deviceFirst ? [] : device,
     matchesExpression(options, view, miss),
 
     enrolled(options, fate),

@@ -9,7 +9,7 @@
 import type { CbpfInsn } from "../asm/cbpf.ts";
 import { type Code, type Label, label } from "../asm/code.ts";
 import { jge, jslt, mov, r1, r2, r3, r4, sub } from "../asm/insn.ts";
-import type { LoadSkb, TraceOptions } from "./frame.ts";
+import type { SkbView, TraceOptions } from "./frame.ts";
 import { matchesFrom } from "./match.ts";
 
 const ETH_HLEN = 14, IP_HLEN = 20;
@@ -29,8 +29,8 @@ export interface TunnelFilter {
  * making room in front of a packet moves all offsets, set or not, and they stay when the tunnel's headers are gone.
  * sk_buff.encapsulation does not either: it is cleared where no checksum is left to compute.
  */
-export function matchesTunnel(options: TraceOptions, load: LoadSkb, miss: Label, unreadable: Label): Code {
-  const { tunnel } = options;
+export function matchesTunnel(options: TraceOptions, view: SkbView, miss: Label, unreadable: Label): Code {
+  const { tunnel } = options, { load } = view;
   if (tunnel === undefined) return [];
   const plain = label("no_tunnel");
   return [
@@ -44,11 +44,11 @@ export function matchesTunnel(options: TraceOptions, load: LoadSkb, miss: Label,
       jslt(r4, IP_HLEN, miss), // left from where the packet came in: the outer header lies there now
       sub(r2, r3),
       jslt(r2, ETH_HLEN, miss),
-      matchesFrom(options, tunnel.l2, load, "inner_mac_header", miss, unreadable),
+      matchesFrom(options, tunnel.l2, view, "inner_mac_header", miss, unreadable),
     ],
     tunnel.l3 === undefined
       ? []
-      : matchesFrom(options, tunnel.l3, load, "inner_network_header", miss, unreadable),
+      : matchesFrom(options, tunnel.l3, view, "inner_network_header", miss, unreadable),
     plain,
   ];
 }

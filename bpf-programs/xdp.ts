@@ -76,7 +76,7 @@ export function xdpProgram(
       countLook(options),
       view.open,
       unanswerable(options) ? ja(miss) : [
-        matchesFrame(options, load, miss, unreadable),
+        matchesFrame(options, view, load, miss, unreadable),
         matchesQueue(options, load, miss),
         expression?.code(expressionFrame(options, view, [r7, r8, r9], miss), miss) ?? [],
       ],
@@ -110,6 +110,7 @@ function xdpView(
     stack: slot.skbCopy,
     stackBytes,
     fields,
+    reload: (dst) => ldx(dst, at(fp, XDP, u64)),
     unreadable: gone,
   });
   return {
@@ -123,13 +124,18 @@ function unanswerable({ mark, tunnel }: TraceOptions): boolean {
   return tunnel !== undefined || (mark !== undefined && (mark.value & mark.mask) !== 0);
 }
 
-function matchesFrame(options: TraceOptions, load: LoadXdp, miss: Label, unreadable: Label): Code {
+function matchesFrame(
+  options: TraceOptions,
+  view: View,
+  load: LoadXdp,
+  miss: Label,
+  unreadable: Label,
+): Code {
   const { filter, access } = options;
   if (filter === undefined) return [];
   if (filter.l2 === undefined) return ja(miss);
   const match = label("matched");
   return [
-    stx(at(fp, slot.view, u64), r6),
     load(r9, "data"),
     load(r1, "data_end"),
     mov(r6, r1),
@@ -153,7 +159,7 @@ function matchesFrame(options: TraceOptions, load: LoadXdp, miss: Label, unreada
       tooShort: miss,
     }),
     match,
-    ldx(r6, at(fp, slot.view, u64)),
+    view.again(r6),
   ];
 }
 

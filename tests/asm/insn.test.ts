@@ -14,6 +14,7 @@ import {
   callKfunc,
   copy,
   div,
+  extract,
   fp,
   jeq,
   jset32,
@@ -69,7 +70,16 @@ describe("the table of rows", () => {
   }
 
   test("has every constructor", () => {
-    const elsewhere = new Set(["Register", "FramePointer", "at", "ret", "lea", "copy", "probeRead"]);
+    const elsewhere = new Set([
+      "Register",
+      "FramePointer",
+      "at",
+      "ret",
+      "lea",
+      "copy",
+      "extract",
+      "probeRead",
+    ]);
     const missing = Object.entries(constructors)
       .filter(([name, value]) => typeof value === "function" && !tested.has(name) && !elsewhere.has(name))
       .map(([name]) => name);
@@ -115,6 +125,14 @@ describe("fragments", () => {
     ["ret(-1)", ret(-1), "b7 00 0000 ffffffff 95 00 0000 00000000"],
     ["copy", copy(r1, r6), "bf 61 0000 00000000"],
     ["copy onto itself", copy(r1, r1), ""],
+    ["extract the lowest byte", extract(r1, r6, 0, 8), "bc 61 0000 00000000 54 01 0000 ff000000"],
+    ["extract bits 16 to 31", extract(r1, r6, 16, 16), "bc 61 0000 00000000 74 01 0000 10000000"],
+    ["extract the upper half in place", extract(r6, r6, 32, 32), "77 06 0000 20000000"],
+    [
+      "extract bits 32 to 47",
+      extract(r1, r6, 32, 16),
+      "bf 61 0000 00000000 67 01 0000 10000000 77 01 0000 30000000",
+    ],
     ["lea without offset", lea(r1, at(r6, u64)), "bf 61 0000 00000000"],
     ["lea with one", lea(r1, at(fp, -8, u64)), "bf a1 0000 00000000 07 01 0000 f8ffffff"],
     ["probeRead", probeRead(at(r7, 16, u32), at(r6, u32)),

@@ -240,6 +240,7 @@ function spied(access: MemoryAccess, opened: PacketLoad[]): MemoryAccess {
         constant: (dst, offset, size) => packet.constant(dst, offset, size),
         variable: (dst, offset, size) => packet.variable(dst, offset, size),
         prefersConstant: packet.prefersConstant,
+        ...(packet.word === undefined ? {} : { word: packet.word }),
       };
     },
   };

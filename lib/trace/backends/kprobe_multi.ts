@@ -1,8 +1,8 @@
 /**
  * kprobe-multi: all functions in one go, by address, modules included. Linux 5.18 with FPROBE.
  *
- * The two argument positions that nine of ten functions have the packet in get a link each, with a program that
- * knows it; one more link serves the rest, whose program looks positions up. Closing a link takes 0.13 s (Linux
+ * The argument positions that nearly all functions have the packet in get a link each, with a program that knows
+ * it; one more link serves the rest, whose program looks positions up. Closing a link takes 0.13 s (Linux
  * 6.12, emulated). An attach cookie cannot tell the position: the kernel looks for it under the function's entry,
  * which is not the address that ftrace lists.
  */
@@ -83,7 +83,7 @@ function readSetting(): string | undefined {
 }
 
 /** Argument positions with a program of their own. */
-const USUAL: ReadonlySet<number> = new Set([1, 2]);
+const USUAL: ReadonlySet<number> = new Set([1, 2, 3]);
 
 /** Where a function's entry may be, which is what bpf_get_func_ip gives. */
 const entries = ({ address }: TracedFunction, recordAddresses: boolean): readonly bigint[] =>

@@ -1,0 +1,108 @@
+/**
+ * Which loads of a classic program one load of 8 bytes can serve. Where memory is read directly, the kernel checks each
+ * load's address (eight instructions on x86-64), and the fields of a header that a filter asks for are neighbours.
+ *
+ * A word never reaches beyond what is known to be there of the packet: memory might end where the packet does, and what
+ * is partly unreadable reads as 0.
+ */
+import { BPF_LEN, BPF_MSH, classOf, SKF_AD_OFF } from "./cbpf.ts";
+import { mode, sizeOf, type Step } from "./cbpf_steps.ts";
+import { r3, r4, r5, type Register } from "./insn.ts";
+import { BPF_ABS, BPF_IND, BPF_LD, BPF_LDX } from "./opcodes.ts";
+
+/** Where a load finds its bytes. */
+export interface Word {
+  /** kept from the first load that is served to the last */
+  readonly register: Register;
+  /** in the packet, of its first byte */
+  readonly offset: number;
+  /** whether it is still to be loaded */
+  readonly first: boolean;
+}
+
+const WORD_BYTES = 8;
+/** Free between loads at constant places: those need r1 and r2 at most. */
+const pool: readonly Register[] = [r5, r4, r3];
+
+interface ConstantLoad {
+  readonly index: number;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/**
+ * @param reached the steps that there is code for, in its order
+ * @param checked how many bytes of the packet are certainly there before each step
+ */
+export function sharedWords(
+  steps: readonly Step[],
+  reached: readonly number[],
+  checked: (index: number) => number,
+  holds: (offset: number, size: number) => boolean,
+): ReadonlyMap<number, Word> {
+  const words = new Map<number, Word>();
+  for (const chain of chains(steps, reached)) {
+    let loads = chain.flatMap((index) => constantLoad(steps[index] as Step, index));
+    const free = [...pool];
+    while (loads.length > 1) {
+      const [{ index, offset: begin, size }] = loads as [ConstantLoad];
+      const end = Math.max(checked(index), begin + size), group = neighbours(loads, end);
+      const offset = Math.min(end - WORD_BYTES, ...group.map((load) => load.offset));
+      loads = loads.filter((load) => !group.includes(load));
+      if (group.length < 2 || offset < 0 || !holds(offset, WORD_BYTES)) continue;
+      const register = free.shift();
+      if (register === undefined) break;
+      for (const [position, { index }] of group.entries()) {
+        words.set(index, { register, offset, first: position === 0 });
+      }
+    }
+  }
+  return words;
+}
+
+/** Steps of which each is reached only from the one before it, and none but the last loses the registers. */
+function chains(steps: readonly Step[], reached: readonly number[]): number[][] {
+  const comesFrom = new Map<number, number[]>();
+  for (const index of reached) {
+    const { onTrue, onFalse } = steps[index] as Step;
+    for (const next of new Set([onTrue, onFalse])) {
+      if (next !== undefined) comesFrom.set(next, [...comesFrom.get(next) ?? [], index]);
+    }
+  }
+  const all: number[][] = [];
+  let before: number | undefined;
+  for (const index of reached) {
+    const from = comesFrom.get(index) ?? [];
+    const goesOn = before !== undefined && from.length === 1 && from[0] === before &&
+      !losesRegisters(steps[before] as Step);
+    if (goesOn) all.at(-1)!.push(index);
+    else all.push([index]);
+    before = index;
+  }
+  return all;
+}
+
+function losesRegisters({ insn: { code, k } }: Step): boolean {
+  if (classOf(code) !== BPF_LD && classOf(code) !== BPF_LDX) return false;
+  return mode(code) === BPF_IND || mode(code) === BPF_LEN || (mode(code) === BPF_ABS && k >= SKF_AD_OFF);
+}
+
+function constantLoad({ insn: { code, k }, fails }: Step, index: number): ConstantLoad[] {
+  if (fails) return [];
+  if (classOf(code) === BPF_LDX && mode(code) === BPF_MSH) return [{ index, offset: k, size: 1 }];
+  if (classOf(code) !== BPF_LD || mode(code) !== BPF_ABS || k >= SKF_AD_OFF) return [];
+  return [{ index, offset: k, size: sizeOf(code) }];
+}
+
+/** The first load, and those after it that fit into one word with it, which ends at `last` at the latest. */
+function neighbours(loads: readonly ConstantLoad[], last: number): ConstantLoad[] {
+  const group: ConstantLoad[] = [];
+  let from = Infinity, to = -Infinity;
+  for (const load of loads) {
+    const begin = Math.min(from, load.offset), end = Math.max(to, load.offset + load.size);
+    if (end - begin > WORD_BYTES || end > last) continue;
+    [from, to] = [begin, end];
+    group.push(load);
+  }
+  return group;
+}
