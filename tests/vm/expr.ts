@@ -1,6 +1,9 @@
 /**
  * Runs the suite of the expression language on the kernel of a virtual machine, compiled, since that has no Bun:
  *
+ *   bun build --compile --outfile /tmp/expr tests/vm/expr.ts
+ *   echo './expr > $OUT/result' > /tmp/expr.sh; bun tests/vm/lab.ts 5.10 /tmp/expr.sh /tmp/expr
+ *
  *     expr [RANDOM]      how many random expressions; one `ExprReport` a suite on stdout, status 1 on trouble
  */
 import { loadKernelBtf } from "../../lib/btf/load.ts";
