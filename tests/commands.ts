@@ -59,6 +59,7 @@ export const classified: Readonly<Record<string, string>> = {
   "bun build.ts --release": "tests/build/release.test.ts, in the long set",
   "bun build/libc.ts VERSION": "downloads what it prints the hash of: by hand, when the C library changes",
   "bun bench/static_start.ts": "measures for a minute: by hand; docs/packaging.md has what it printed",
+  "bun bench/miss_cost.ts": "boots a kernel for minutes and measures: by hand",
   "bun bench/format.ts": "measures for a minute: by hand",
   "bun bench/soak.ts 600": "takes ten minutes: by hand",
   "bun test tests/bpf-programs": "a part of what npm test runs",
