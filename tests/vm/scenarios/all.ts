@@ -19,7 +19,7 @@ import { diverseRoots } from "./roots.ts";
 import { stacks } from "./stacks.ts";
 import { startStop } from "./start.ts";
 import { story } from "./story.ts";
-import { tunnels } from "./tunnels.ts";
+import { tracking } from "./tracking.ts";
 
 export const scenarios: readonly Scenario[] = [
   story,
@@ -32,7 +32,7 @@ export const scenarios: readonly Scenario[] = [
   refusing,
   stacks,
   paths,
-  tunnels,
+  tracking,
   programs,
   filters,
   doctor,
