@@ -155,7 +155,7 @@ function encoded<
 }
 
 /** rtattr, then the parts of its value one after the other, padded. */
-function attribute(type: number, ...value: Uint8Array[]): Uint8Array {
+export function attribute(type: number, ...value: Uint8Array[]): Uint8Array {
   const content = joined(...value), length = rtattr.size + content.length;
   const padded = new Uint8Array((length + 3) & ~3);
   padded.set(encoded(rtattr, { rta_len: length, rta_type: type }));
@@ -163,17 +163,17 @@ function attribute(type: number, ...value: Uint8Array[]): Uint8Array {
   return padded;
 }
 
-function word(value: number): Uint8Array {
+export function word(value: number): Uint8Array {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, value, true);
   return bytes;
 }
 
-function cString(text: string): Uint8Array {
+export function cString(text: string): Uint8Array {
   return new TextEncoder().encode(`${text}\0`);
 }
 
-function joined(...parts: readonly Uint8Array[]): Uint8Array {
+export function joined(...parts: readonly Uint8Array[]): Uint8Array {
   const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {

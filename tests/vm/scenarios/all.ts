@@ -20,9 +20,11 @@ import { stacks } from "./stacks.ts";
 import { startStop } from "./start.ts";
 import { story } from "./story.ts";
 import { tracking } from "./tracking.ts";
+import { verdicts } from "./verdicts.ts";
 
 export const scenarios: readonly Scenario[] = [
   story,
+  verdicts,
   protocols,
   encapsulation,
   selection,
