@@ -35,7 +35,9 @@ export const verdicts: Scenario = {
     nft add table ip t
     nft 'add chain ip t c { type filter hook forward priority 0; }'
     nft add rule ip t c udp dport 4105 drop
-    pins=/sys/fs/bpf/verdicts; mkdir $pins
+    # Not beneath /sys: ip mounts another one there in a namespace.
+    mkdir -p /tmp/bpf; mount -t bpf bpf /tmp/bpf
+    pins=/tmp/bpf/verdicts; mkdir $pins
     BUN_JSC_useDFGJIT=0 ./bpf_programs pin $pins drop_frame:xdp:1
 
     # send NETNS COUNT ADDRESS/PORT [BYTES]: so many datagrams, each from a socket of its own
@@ -90,7 +92,7 @@ export const verdicts: Scenario = {
     nap 1
     stop table
     kill $reader $looped; kill -KILL $sleeper
-    rm -r $pins
+    rm -r $pins; umount /tmp/bpf
     nft delete table ip t
     ip link del out0
     untopo
@@ -118,7 +120,7 @@ export const verdicts: Scenario = {
         "4|dropped|do_execute_actions[openvswitch]+0x|OVS_DROP_LAST_ACTION|-",
         `7|forwarded|dummy_xmit[dummy]+0x|-|out0:${numberOf(run, "out0")} netns ${numberOf(run, "node")}`,
         "2|queued|after __udp_enqueue_schedule_skb|-|a socket",
-        `3|queued|after __dev_queue_xmit|-|podveth:${numberOf(run, "podveth")} netns ${
+        `3|queued|after dev_qdisc_enqueue|-|podveth:${numberOf(run, "podveth")} netns ${
           numberOf(run, "node")
         }`,
       ].sort());
