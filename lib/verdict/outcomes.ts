@@ -5,7 +5,7 @@
 import { codeText, offsetOf } from "../output/cells.ts";
 import type { InterfaceNames, Names } from "../output/printer.ts";
 import { type Device, type Life, Lives, type LivesOptions, type Process } from "./lives.ts";
-import { isDeferredFree, isErrand, isReader } from "./roles.ts";
+import { isDeferredFree, isErrand, isReader, isReplacement } from "./roles.ts";
 import { Stations } from "./stations.ts";
 
 /**
@@ -167,6 +167,7 @@ export class Outcomes {
     if (end === undefined && life.socket && this.#sees.sockets) return { ...row, outcome: "queued" };
     const wasRead = end !== undefined && life.receivedIn !== 0 && isDeferredFree(placed);
     if (life.socket || wasRead) return { ...good, outcome: "delivered" };
+    if (end !== undefined && isReplacement(placed)) return { ...row, outcome: "consumed" }; // the copy's end counts
     if (device !== undefined) {
       return { ...good, outcome: life.forwarded ? "forwarded" : "sent", ...this.#deviceOf(device) };
     }

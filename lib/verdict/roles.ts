@@ -108,3 +108,8 @@ export function isErrand(name: string): boolean {
 export function isDeferredFree(name: string): boolean {
   return name === "skb_defer_free_flush";
 }
+
+/** Whether code that lets go of a packet has made a copy that takes its place: for a program of XDP on a veth. */
+export function isReplacement(name: string): boolean {
+  return name === "skb_pp_cow_data" || name === "veth_convert_skb_to_xdp_buff";
+}

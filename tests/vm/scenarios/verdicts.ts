@@ -116,6 +116,7 @@ export const verdicts: Scenario = {
         `3|dropped|__netif_receive_skb_core.constprop.0+0x|${why("TC_INGRESS")}|-`,
         `4|dropped|__dev_queue_xmit+0x|${why("TC_EGRESS")}|-`,
         `5|dropped|do_xdp_generic+0x|${why("NOT_SPECIFIED")}|-`,
+        "6|consumed|skb_pp_cow_data+0x|-|-", // a copy is what XDP works on
         `6|dropped|veth_xdp_rcv_skb[veth]+0x|${why("NOT_SPECIFIED")}|-`,
         "4|dropped|do_execute_actions[openvswitch]+0x|OVS_DROP_LAST_ACTION|-",
         `7|forwarded|dummy_xmit[dummy]+0x|-|out0:${numberOf(run, "out0")} netns ${numberOf(run, "node")}`,
