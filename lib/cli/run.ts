@@ -115,7 +115,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   }, { names: namesOf, interfaces, netnsNames });
   const outcomes = summing
     ? new Outcomes(namesOf, interfaces, {
-      packetless: options.filterNonSkbFuncs,
+      packetless: session.packetless,
       sees: seen(options, backend),
     })
     : undefined;
@@ -215,8 +215,11 @@ function warnOfNamespaces(failures: readonly NetnsFailure[], log: Log): void {
 
 /** A function that the user named must be there; of a pattern's, those that can be. */
 function refuseIfNamed(pattern: string, { failures, attached }: ProbeBackend): void {
-  const [first] = failures;
-  if (first === undefined || !(isExactName(pattern) || attached === 0)) return;
+  const named = isExactName(pattern)
+    ? failures.find(({ name }) => name.replace(/[.[].*/, "") === pattern)
+    : undefined;
+  const first = named ?? (attached === 0 ? failures[0] : undefined);
+  if (first === undefined) return;
   throw new UnsupportedError(`Cannot probe "${first.name}": ${first.code}`, {
     hint:
       "the kernel refuses probes there; --backend kprobe-multi, kprobe and tracepoint differ in where they can",
@@ -285,6 +288,7 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
       stack: lines && options.outputStack,
       controlBlock: lines && options.outputSkbCb,
       tunnel: lines && options.outputTunnel,
+      mapOperation: lines && options.outputBpfmap,
       dumps: [
         ...(lines && options.outputSkb ? ["skb" as const] : []),
         ...(lines && options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
@@ -294,8 +298,10 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     },
     follow: options.filterTrackSkb,
     ids: lines && options.outputPacketId,
-    stacks: options.filterTrackSkbByStackid || options.filterNonSkbFuncs.length > 0,
+    stacks: options.filterTrackSkbByStackid || options.filterNonSkbFuncs.length > 0 ||
+      options.filterTrackBpfHelpers,
     packetlessFunctions: options.filterNonSkbFuncs,
+    helpers: options.filterTrackBpfHelpers,
     programs: [
       ...(options.filterTraceTc ? ["tc" as const] : []),
       ...(options.filterTraceXdp ? ["xdp" as const] : []),
