@@ -39,7 +39,14 @@ import {
 } from "../asm/insn.ts";
 import { type Field, u32, u64 } from "../asm/layout.ts";
 import { collectAdditions } from "./additions.ts";
-import { HEADER_BYTES, LOOK_SLOTS, LOOK_STRIDE, packetEvent, traceCounters } from "./events.ts";
+import {
+  HEADER_BYTES,
+  LOOK_SLOTS,
+  LOOK_STRIDE,
+  packetEvent,
+  type RecordLayout,
+  traceCounters,
+} from "./events.ts";
 import { type LoadSkb, packetNamespace, recordOf, type SkbView, slot, type TraceOptions } from "./frame.ts";
 
 /** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
@@ -86,6 +93,8 @@ export interface HookStores {
   readonly identify: Code;
   /** stores the address that the traced function returns to there; absent where there is no such thing */
   readonly caller?: (field: Field) => Code;
+  /** fills in what map the function is about; absent: none. May lose r7 and r9 */
+  readonly mapOperation?: (layout: RecordLayout) => Code;
   /** where its context has the return address, if that is in a register; absent: on the stack, or there is none */
   readonly linkRegister?: number;
 }
@@ -155,6 +164,9 @@ export function collectParts(options: TraceOptions, hook: HookStores, parts: Rec
     meta ? parts.meta() : zeroMeta(),
     tuple ? parts.headers() : st(at(r8, event.headerBytes), 0),
     parts.additions(),
+    layout.fields.mapHas === undefined
+      ? []
+      : hook.mapOperation?.(layout) ?? st(at(r8, layout.fields.mapHas), 0),
 
     mov(r1, r8),
     mov(r2, BPF_RB_NO_WAKEUP),

@@ -75,6 +75,8 @@ export interface Additions {
   readonly sharedInfoBytes?: number;
   /** the packet once more, from the inner network header on */
   readonly tunnel?: boolean;
+  /** which map a function on one is about, key and value */
+  readonly mapOperation?: boolean;
   /** numbers that an sk_buff leads to, at most MAX_VALUES */
   readonly values?: readonly ValueExpression[];
   /** numbers that an xdp_buff leads to, likewise; a record has the one or the other */
@@ -84,7 +86,20 @@ export interface Additions {
 /** A bit each says whether they have a value. */
 export const MAX_VALUES = 32;
 
+/** Bytes of a key, and of a value, that a record holds. */
+export const MAP_BYTES = 256;
+
+/** Bits of `mapHas`: there is a map, its key, its value; or nothing was found there. */
+export const MAP_HAS = { map: 1, key: 2, value: 4, nothing: 8 } as const;
+
 export type AdditionName =
+  | "mapHas"
+  | "mapId"
+  | "mapName"
+  | "mapKeySize"
+  | "mapValueSize"
+  | "mapKey"
+  | "mapValue"
   | "stamp"
   | "caller"
   | "values"
@@ -114,6 +129,7 @@ export interface RecordLayout {
 /** Without additions a record is a packetEvent and no byte more. */
 export function recordLayout(additions: Additions = {}): RecordLayout {
   const { stamp, caller, stack, controlBlock, skbBytes = 0, sharedInfoBytes = 0, tunnel } = additions;
+  const { mapOperation } = additions;
   const values = Math.max(additions.values?.length ?? 0, additions.xdpValues?.length ?? 0);
   if (values > MAX_VALUES) throw new RangeError(`A record holds ${MAX_VALUES} values, not ${values}`);
   const members: Record<string, Type> = { packet: packetEvent };
@@ -123,6 +139,13 @@ export function recordLayout(additions: Additions = {}): RecordLayout {
   if (stamp) add("stamp", u64);
   /** the address that the traced function returns to; 0 unknown */
   if (caller) add("caller", u64);
+  if (mapOperation) {
+    add("mapKey", bytes(MAP_BYTES));
+    add("mapValue", bytes(MAP_BYTES));
+    /** NUL-terminated */
+    add("mapName", bytes(16));
+    for (const name of ["mapHas", "mapId", "mapKeySize", "mapValueSize"] as const) add(name, u32);
+  }
   /** u64 each */
   if (values > 0) add("values", bytes(values * 8));
   /** addresses, the innermost first */

@@ -66,8 +66,7 @@ export const slot = {
   stamp: -448, // of the packet, when packets are tracked
   callerFrame: -456, // on entry of the traced function, when stacks are
   stack: -464, // the key of its stack
-  link: -496, // 32 bytes: what is noted about it
-  frameRecord: -512, // 16 bytes: one of those between here and the link's function
+  link: -512, // 48 bytes: what is noted about it
 } as const;
 
 /** What its records hold. */
@@ -118,7 +117,7 @@ function skbFields(options: TraceOptions): SkbFields {
   const fields = [
     ...first,
     ...chosen({
-      head: headers || sharedInfo || inner,
+      head: headers || sharedInfo || inner || options.tracking?.frames === true,
       tail: headers || inner,
       network_header: headers || inner,
       inner_network_header: inner,

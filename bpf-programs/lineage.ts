@@ -48,7 +48,8 @@ import { u64 } from "../asm/layout.ts";
 import { slot, type TraceOptions } from "./frame.ts";
 import type { ProbeContext } from "./registers.ts";
 import { BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT } from "./trace.ts";
-import { adopt, countUntracked, forget, lookUp, trackedCount } from "./tracking.ts";
+import { clearBuffer, followedCount, noteBuffer, takeBuffer } from "./buffers.ts";
+import { adopt, countUntracked, forget, lookUp } from "./tracking.ts";
 
 /** enum bpf_prog_type and bpf_attach_type (include/uapi/linux/bpf.h). */
 export const BPF_TRACE_KPROBE_SESSION = 56;
@@ -62,15 +63,18 @@ const MAX_ERRNO = 4095;
 
 /** The parent's address is at fp + slot.skb, the first child's at fp + slot.child. */
 function inherit(options: TraceOptions): Code {
-  const { maps } = options;
-  const orphan = label("orphan"), found = label("found"), done = label("done");
+  const { maps, tracking } = options, frames = tracking?.frames === true;
+  const orphan = label("orphan"), stranger = label("stranger"), found = label("found"), done = label("done");
   return [
     ldx(r7, at(fp, slot.child, u64)),
     jeq(r7, 0, done),
     jge(r7, -MAX_ERRNO, done),
+    frames ? builtAround(options, found) : [],
     lookUp(maps, slot.skb, slot.stamp, orphan),
     ja(found),
     orphan,
+    frames ? bornOfFrame(options, found, stranger) : [],
+    stranger,
     forget(maps, slot.child),
     ja(done), // whoever is nobody's child comes alone
     found,
@@ -80,13 +84,15 @@ function inherit(options: TraceOptions): Code {
 }
 
 /** All of the list that begins with r7, which is not NULL, get the stamp at fp + slot.stamp. */
-function adoptList({ maps, kernel, access }: TraceOptions): Code {
+function adoptList(options: TraceOptions): Code {
+  const { maps, kernel, access } = options;
   const one = label("one"), done = label("all_adopted");
   return [
     mov(r8, MAX_CHILDREN),
     one,
     stx(at(fp, slot.child, u64), r7),
     adopt(maps, slot.child, slot.stamp),
+    options.tracking?.frames === true ? noteHead(options, slot.child) : [],
     access.read(r7, r7, kernel.field("sk_buff", "next"), slot.temp),
     jeq(r7, 0, done),
     add(r8, -1),
@@ -94,6 +100,77 @@ function adoptList({ maps, kernel, access }: TraceOptions): Code {
     countUntracked(maps),
     done,
   ];
+}
+
+/** The buffer of the sk_buff whose address is in r7 and at fp + skb: note that it is that packet's. */
+function noteHead(options: TraceOptions, skb: number): Code {
+  return [loadHead(options), noteBuffer(options.maps, slot.key, skb)];
+}
+
+/** The first byte of r7's buffer to its slot. Loses r0-r5. */
+function loadHead({ kernel, access }: TraceOptions): Code {
+  return [
+    access.read(r1, r7, kernel.field("sk_buff", "head"), slot.temp),
+    stx(at(fp, slot.key, u64), r1),
+  ];
+}
+
+/**
+ * r7 is what the function was given: memory to build an sk_buff in, or a packet that is the first of its own segments.
+ * To `family`, with its stamp, if its buffer holds a frame: then it was the former.
+ */
+function builtAround(options: TraceOptions, family: Label): Code {
+  const other = label("not_built_around");
+  return [
+    ldx(r1, at(fp, slot.skb, u64)),
+    jne(r1, r7, other),
+    loadHead(options),
+    takeBuffer(options.maps, slot.key, slot.child, family),
+    other,
+  ];
+}
+
+/**
+ * Of nobody's child, in r7: to `family`, with its stamp, if it was built in the buffer that the function was given, and that
+ * holds a frame. All others have new memory.
+ */
+function bornOfFrame(options: TraceOptions, family: Label, stranger: Label): Code {
+  const { maps } = options, fresh = label("fresh_memory");
+  return [
+    loadHead(options),
+    ldx(r2, at(fp, slot.skb, u64)),
+    jeq(r2, r7, stranger),
+    jne(r2, r1, fresh),
+    takeBuffer(maps, slot.key, slot.child, family),
+    ja(stranger),
+    fresh,
+    clearBuffer(maps, slot.key),
+  ];
+}
+
+/**
+ * fentry on skb_copy_header(new, old), which whoever builds a packet anew calls: drivers do for XDP. Where it returns no
+ * sk_buff there is no other place that knows both.
+ */
+export function headerCopyProgram(options: TraceOptions, traced: TracedByName): ProgramSpec {
+  return tracing(options, { prefix: "head", attachType: BPF_TRACE_FENTRY, ...traced }, (idle) => [
+    word(0, slot.child),
+    word(1, slot.skb),
+    lookUp(options.maps, slot.skb, slot.stamp, idle),
+    adopt(options.maps, slot.child, slot.stamp),
+    ldx(r7, at(fp, slot.child, u64)),
+    noteHead(options, slot.child),
+  ]);
+}
+
+/** fexit on pskb_expand_head(skb, ...), which gives a packet another buffer. */
+export function headChangeProgram(options: TraceOptions, traced: TracedByName): ProgramSpec {
+  return tracing(options, { prefix: "head", attachType: BPF_TRACE_FEXIT, ...traced }, (idle) => [
+    word(0, slot.skb),
+    lookUp(options.maps, slot.skb, slot.stamp, idle),
+    ldx(r7, at(fp, slot.skb, u64)),
+    noteHead(options, slot.skb),
+  ]);
 }
 
 /** A function of the kernel that one program is for. */
@@ -192,7 +269,7 @@ export function bulkEndProgram(options: TraceOptions, traced: TracedByName): Pro
 
 /** A program that does nothing while the set is empty, else `act`, which may leave by the label. r6 = context. */
 function tracing(
-  { maps }: TraceOptions,
+  options: TraceOptions,
   { prefix, name, btfId, attachType }: TracedByName & { prefix: string; attachType: number },
   act: (idle: Label) => Code,
 ): ProgramSpec {
@@ -203,7 +280,7 @@ function tracing(
     expectedAttachType: attachType,
     attachBtfId: btfId,
     license: "Dual BSD/GPL",
-    code: withoutDeadCode([mov(r6, r1), trackedCount(maps), jeq(r1, 0, idle), act(idle), idle, ret(0)]),
+    code: withoutDeadCode([mov(r6, r1), followedCount(options), jeq(r1, 0, idle), act(idle), idle, ret(0)]),
   };
 }
 
@@ -229,7 +306,7 @@ export function hasSessions(kernel: KernelTypes): boolean {
 
 /** A kprobe-multi session on all of the functions: on entry it keeps the first argument. Linux 6.10. */
 export function lineageSessionProgram(options: TraceOptions, context: ProbeContext): ProgramSpec {
-  const { kernel, maps } = options;
+  const { kernel } = options;
   const idle = label("idle"), returned = label("returned");
   const kfunc = (name: string): Code => {
     const id = kernel.functionId(name);
@@ -246,7 +323,7 @@ export function lineageSessionProgram(options: TraceOptions, context: ProbeConte
       kfunc("bpf_session_is_return"),
       and32(r0, 1),
       jne(r0, 0, returned),
-      trackedCount(maps),
+      followedCount(options),
       jeq(r1, 0, idle),
       kfunc("bpf_session_cookie"),
       ldx(r1, at(r6, context.arguments[0], u64)),

@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
 /** The maps that the tracing programs share. Types are those of enum bpf_map_type. */
 import type { MapSpec } from "../asm/code.ts";
+import { callerKey } from "./callers.ts";
 import { LOOK_SLOTS, LOOK_STRIDE, traceCounters } from "./events.ts";
 import { SCRATCH_BYTES } from "./fragments.ts";
-import { STACK_LINK_BYTES, STAMP_BYTES, trackingState } from "./tracking.ts";
+import { bufferOwner, STACK_LINK_BYTES, STAMP_BYTES, trackingState } from "./tracking.ts";
 
 export const BPF_MAP_TYPE_HASH = 1,
   BPF_MAP_TYPE_ARRAY = 2,
   BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+  BPF_MAP_TYPE_LRU_HASH = 9,
+  BPF_MAP_TYPE_LPM_TRIE = 11,
   BPF_MAP_TYPE_RINGBUF = 27;
 
 /** A power of two: functions that a packet passes are some tens, and few of them should share a place. */
 export const RECENT_POSITIONS = 4096;
+const BPF_F_NO_PREALLOC = 1;
+
+/** Prefixes; memory is taken for those that are there. A program's code takes about 20. */
+const CALLER_PREFIXES = 1 << 20;
 
 /** As many tasks and CPUs can be at work on a packet, or asleep in the middle of that, at a time. */
 const LINKED_STACKS = 16384;
@@ -35,6 +42,10 @@ export interface TraceMaps {
   readonly stacks: MapSpec;
   /** one trackingState */
   readonly tracking: MapSpec;
+  /** first byte of a packet's buffer -> bufferOwner */
+  readonly buffers: MapSpec;
+  /** where the code of BPF programs is whose calls are shown */
+  readonly callers: MapSpec;
 }
 
 /**
@@ -93,6 +104,21 @@ export function traceMaps(ringBytes: number, trackedPackets: number = 1): TraceM
       keySize: 4,
       valueSize: trackingState.size,
       maxEntries: 1,
+    },
+    buffers: {
+      name: "buffers",
+      type: BPF_MAP_TYPE_LRU_HASH,
+      keySize: 8,
+      valueSize: bufferOwner.size,
+      maxEntries: trackedPackets,
+    },
+    callers: {
+      name: "callers",
+      type: BPF_MAP_TYPE_LPM_TRIE,
+      keySize: callerKey.size,
+      valueSize: 1,
+      maxEntries: CALLER_PREFIXES,
+      flags: BPF_F_NO_PREALLOC,
     },
   };
 }

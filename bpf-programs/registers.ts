@@ -6,6 +6,9 @@
 import { AssemblyError } from "../asm/errors.ts";
 import { type Struct, struct, u64 } from "../asm/layout.ts";
 
+/** Of a kernel stack, on all of them. */
+export const STACK_BYTES: number = 1 << 14;
+
 /** The registers that a program asks for, by what the C calling convention uses them for. */
 export interface ProbeContext {
   /** first to fifth argument */
@@ -62,7 +65,7 @@ const contexts: Readonly<Record<string, ProbeContext>> = {
     ) as unknown as ProbeContext["arguments"],
     instructionPointer: offsetIn(x64, "ip"),
     stackPointer: offsetIn(x64, "sp"),
-    stackBytes: 1 << 14, // THREAD_SIZE, IRQ_STACK_SIZE (arch/x86/include/asm/page_64_types.h); KASAN doubles them
+    stackBytes: STACK_BYTES, // THREAD_SIZE, IRQ_STACK_SIZE (arch/x86/include/asm/page_64_types.h); KASAN doubles them
     returnAddress: { in: "memory", register: offsetIn(x64, "sp") },
     returnValue: offsetIn(x64, "ax"),
   },
@@ -71,7 +74,7 @@ const contexts: Readonly<Record<string, ProbeContext>> = {
     arguments: [0, 8, 16, 24, 32],
     instructionPointer: 256,
     stackPointer: 248,
-    stackBytes: 1 << 14, // THREAD_SIZE (arch/arm64/include/asm/memory.h); KASAN doubles it
+    stackBytes: STACK_BYTES, // THREAD_SIZE (arch/arm64/include/asm/memory.h); KASAN doubles it
     returnAddress: { in: "register", register: 240, framePointer: 232 }, // x30, x29
     returnValue: 0,
   },

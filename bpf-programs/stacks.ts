@@ -21,6 +21,9 @@
  *     record of the caller                          <- link.callerFrame
  *     { link.callerFrame, link.returnTo, signed }   of the link's function, while it runs
  *     { ..., ... }                                  of those beneath
+ *
+ * A BPF program is a function in this sense where its entry and its exit are traced together: the kernel then calls
+ * it from a frame that holds its first argument all the while, which stands in for the return address.
  */
 import { type Code, type Label, label } from "../asm/code.ts";
 import {
@@ -47,12 +50,13 @@ import {
   r3,
   r4,
   r7,
+  st,
   stx,
 } from "../asm/insn.ts";
 import { struct, u64 } from "../asm/layout.ts";
 import { slot } from "./frame.ts";
 import type { TraceMaps } from "./maps.ts";
-import type { ProbeContext } from "./registers.ts";
+import { type ProbeContext, STACK_BYTES } from "./registers.ts";
 import { countUntracked, stackLink, trackingState } from "./tracking.ts";
 
 /** A frame record: where the caller's is, and where to return to (Procedure Call Standard for the Arm 64-bit Architecture). */
@@ -64,6 +68,8 @@ const MAX_RECORDS = 64;
  * (CONFIG_ARM64_VA_BITS). The kernel's text and its modules lie close enough to be told apart by the rest.
  */
 const SIGNATURE_BITS = 28;
+/** One of those between here and the link's function. The packet filter's words are free here. */
+const FRAME_RECORD = slot.scratch;
 const BPF_NOEXIST = 1, BPF_EXIST = 2;
 
 /** How many stacks are at work on a packet: r1. */
@@ -75,8 +81,21 @@ function count({ tracking }: TraceMaps, by: 1 | -1): Code {
   return [ldMapValue(r1, tracking, trackingState.fields.linked), mov(r2, by), atomicAdd(at(r1, u64), r2)];
 }
 
-/** The caller's frame to its slot, the stack's bottom to the one of the key; the context is in its slot. Loses r1, r2. */
-function whereAmI({ stackPointer, stackBytes, returnAddress }: ProbeContext): Code {
+/** What traces BPF programs: its context is a pointer to the arguments of one, on the stack. */
+export type StackHook = ProbeContext | "program";
+
+/** The caller's frame to its slot, the stack's bottom to the one of the key; the context is in its slot. Loses r0-r5. */
+function whereAmI(hook: StackHook): Code {
+  if (hook === "program") {
+    return [ // the context becomes a number on the way
+      lea(r3, at(fp, slot.context, u64)),
+      read(slot.callerFrame, u64.size),
+      ldx(r1, at(fp, slot.callerFrame, u64)),
+      and(r1, -STACK_BYTES),
+      stx(at(fp, slot.stack, u64), r1),
+    ];
+  }
+  const { stackPointer, stackBytes, returnAddress } = hook;
   return [
     ldx(r1, at(fp, slot.context, u64)),
     returnAddress.in === "memory" ? [] : [
@@ -94,7 +113,8 @@ function whereAmI({ stackPointer, stackBytes, returnAddress }: ProbeContext): Co
  * r7 = this stack's link, or to `none`; its key is in the slot. Stacks for interrupts are not aligned, so that one can
  * lie in two blocks, and what is above us in the upper one. No other stack is there: all have a gap behind them.
  */
-function findLink({ stacks }: TraceMaps, { stackBytes }: ProbeContext, none: Label): Code {
+function findLink({ stacks }: TraceMaps, hook: StackHook, none: Label): Code {
+  const stackBytes = hook === "program" ? STACK_BYTES : hook.stackBytes;
   const found = label("link_found");
   const lookUp = [ldMap(r1, stacks), lea(r2, at(fp, slot.stack, u64)), call("bpf_map_lookup_elem")];
   return [
@@ -110,21 +130,29 @@ function findLink({ stacks }: TraceMaps, { stackBytes }: ProbeContext, none: Lab
   ];
 }
 
-/** To `stale` unless the function of the link at r7 is still running, above us. Keeps r6-r9. */
-function stillAbove({ returnAddress }: ProbeContext, stale: Label): Code {
-  const link = stackLink.fields;
+/**
+ * To `stale` unless the function of the link at r7 is still running, above us; to `unknown` where a hook cannot tell.
+ * Keeps r6-r9.
+ */
+function stillAbove(hook: StackHook, stale: Label, unknown: Label): Code {
+  const link = stackLink.fields, word = label("no_records"), running = label("still_above");
+  const byWord = [
+    ldx(r3, at(r7, link.callerFrame)),
+    read(slot.temp, u64.size),
+    ldx(r1, at(fp, slot.temp, u64)),
+    ldx(r2, at(r7, link.returnTo)),
+    jne(r1, r2, stale),
+  ];
+  const records = ldx(r2, at(r7, link.records));
   return [
     ldx(r3, at(r7, link.callerFrame)),
     ldx(r1, at(fp, slot.callerFrame, u64)),
     jge(r1, r3, stale),
-    returnAddress.in === "memory"
-      ? [
-        read(slot.temp, u64.size),
-        ldx(r1, at(fp, slot.temp, u64)),
-        ldx(r2, at(r7, link.returnTo)),
-        jne(r1, r2, stale),
-      ]
-      : stillOnRecord(stale),
+    hook === "program"
+      ? [records, jne(r2, 0, unknown), byWord]
+      : hook.returnAddress.in === "memory"
+      ? byWord
+      : [records, jeq(r2, 0, word), stillOnRecord(stale), ja(running), word, byWord, running],
   ];
 }
 
@@ -132,13 +160,13 @@ function stillAbove({ returnAddress }: ProbeContext, stale: Label): Code {
 function stillOnRecord(stale: Label): Code {
   const link = stackLink.fields, found = label("record_found"), outwards = label("outwards");
   const part = (name: keyof typeof frameRecord.fields) =>
-    at(fp, slot.frameRecord + frameRecord.fields[name].offset, u64);
+    at(fp, FRAME_RECORD + frameRecord.fields[name].offset, u64);
   return [
     mov(r2, 0),
     outwards,
     stx(at(fp, slot.temp, u64), r2), // how many have been read, which the verifier counts along
     mov(r3, r1),
-    read(slot.frameRecord, frameRecord.size),
+    read(FRAME_RECORD, frameRecord.size),
     jne(r0, 0, stale),
     ldx(r1, part("callersRecord")),
     ldx(r2, at(r7, link.callerFrame)),
@@ -177,19 +205,16 @@ function unlink(maps: TraceMaps): Code {
 }
 
 /**
- * Goes on at `beneath`, which leaves for good, when this stack is at work on a packet: r7 = the link, the packet's
- * stamp is in its slot. Falls through when it is not. A link whose function has returned is ended. Keeps r6.
+ * Goes on at `beneath`, which leaves for good, when this stack is at work on a packet: r7 = the link. Falls through when it is not. A link whose function has returned is ended. Keeps r6.
  */
-export function beneathPacket(maps: TraceMaps, context: ProbeContext, beneath: Code): Code {
+export function beneathPacket(maps: TraceMaps, context: StackHook, beneath: Code): Code {
   const none = label("no_link"), stale = label("stale_link");
   return [
     linkedCount(maps),
     jeq(r1, 0, none),
     whereAmI(context),
     findLink(maps, context, none),
-    stillAbove(context, stale),
-    ldx(r1, at(r7, stackLink.fields.stamp)),
-    stx(at(fp, slot.stamp, u64), r1),
+    stillAbove(context, stale, none),
     beneath,
     stale,
     unlink(maps),
@@ -197,9 +222,26 @@ export function beneathPacket(maps: TraceMaps, context: ProbeContext, beneath: C
   ];
 }
 
-/** Notes that this stack is at work on the packet in its slot, unless it is noted already. Loses r7. Keeps r6. */
-export function linkStack(maps: TraceMaps, context: ProbeContext, stamped: boolean): Code {
-  const note = label("note_link"), done = label("linked"), { returnAddress } = context;
+/** The stamp of the packet that the link at r7 is about, to its slot. Loses r1. */
+export const takeStamp: Code = [
+  ldx(r1, at(r7, stackLink.fields.stamp)),
+  stx(at(fp, slot.stamp, u64), r1),
+];
+
+/** Where a program keeps the xdp_buff that it is about: in what it may note. */
+export const FRAME_SLOT: number = slot.link + stackLink.fields.frame.offset;
+
+/**
+ * Notes that this stack is at work on the packet in its slot, unless it is noted already. A frame's xdp_buff is in
+ * FRAME_SLOT. Loses r7. Keeps r6.
+ */
+export function linkStack(
+  maps: TraceMaps,
+  context: StackHook,
+  { stamped, frame = false }: { readonly stamped: boolean; readonly frame?: boolean },
+): Code {
+  const note = label("note_link"), done = label("linked");
+  const returnAddress = context === "program" ? { in: "memory" } as const : context.returnAddress;
   const link = stackLink.fields,
     value = (name: keyof typeof link) => at(fp, slot.link + link[name].offset, u64);
   const update = (flags: number): Code => [
@@ -215,7 +257,7 @@ export function linkStack(maps: TraceMaps, context: ProbeContext, stamped: boole
     ldx(r1, at(r7, link.skb)),
     ldx(r2, at(fp, slot.skb, u64)),
     jne(r1, r2, note),
-    stillAbove(context, note),
+    stillAbove(context, note, note),
     ja(done),
 
     note,
@@ -231,6 +273,8 @@ export function linkStack(maps: TraceMaps, context: ProbeContext, stamped: boole
     stx(value("stamp"), r1),
     ldx(r1, at(fp, slot.skb, u64)),
     stx(value("skb"), r1),
+    frame ? [] : st(value("frame"), 0),
+    st(value("records"), returnAddress.in === "memory" ? 0 : 1),
     count(maps, 1), // before it is there: the count is never too small
     update(BPF_NOEXIST),
     jeq(r0, 0, done),
@@ -243,13 +287,13 @@ export function linkStack(maps: TraceMaps, context: ProbeContext, stamped: boole
 }
 
 /** Ends the link of this stack if its function has returned. Loses r7. */
-export function watchStack(maps: TraceMaps, context: ProbeContext): Code {
+export function watchStack(maps: TraceMaps, context: StackHook): Code {
   const running = label("still_running");
   return [beneathPacket(maps, context, ja(running)), running];
 }
 
 /** At the end of a packet: the stack that is at work on it is no more. Keeps r6. Loses r7. */
-export function unlinkEnded(maps: TraceMaps, context: ProbeContext): Code {
+export function unlinkEnded(maps: TraceMaps, context: StackHook): Code {
   const other = label("not_its_stack");
   return [
     linkedCount(maps),

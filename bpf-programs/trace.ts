@@ -48,11 +48,12 @@ import {
 import { type Field, u64 } from "../asm/layout.ts";
 import { collect, countLook, countUnreadable, type HookStores } from "./collect.ts";
 import { packetEvent } from "./events.ts";
-import { skbView, slot, type TraceOptions } from "./frame.ts";
+import { type LoadSkb, skbView, slot, type TraceOptions } from "./frame.ts";
 import { matchesDevice, matchesExpression, matchesFilter, matchesMark } from "./match.ts";
 import { RECENT_POSITIONS } from "./maps.ts";
 import type { ProbeContext } from "./registers.ts";
-import { beneathPacket, linkStack, unlinkEnded } from "./stacks.ts";
+import { leaveBuffer, noteBuffer, takeBuffer } from "./buffers.ts";
+import { beneathPacket, linkStack, type StackHook, takeStamp, unlinkEnded } from "./stacks.ts";
 import {
   adopt,
   forget,
@@ -95,7 +96,7 @@ export function kprobeProgram(
     license: "Dual BSD/GPL",
     code: trace(options, {
       fate,
-      context,
+      stack: context,
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       // on x86-64 a breakpoint has been stepped over; lib/link knows where its probes sit
       identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
@@ -114,7 +115,7 @@ export function kprobePositionsProgram(options: TraceOptions, context: ProbeCont
     type: BPF_PROG_TYPE_KPROBE,
     license: "Dual BSD/GPL",
     code: trace(options, {
-      context,
+      stack: context,
       prologue: [
         mov(r6, r1), // r6 = context, kept over the call
         ldx(r2, at(r1, context.instructionPointer, u64)),
@@ -191,7 +192,7 @@ export function kprobeMultiProgram(
     license: "Dual BSD/GPL",
     code: trace(options, {
       fate,
-      context,
+      stack: context,
       prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
       identify: functionEntry(context),
       ...callerStores(context),
@@ -207,7 +208,7 @@ export function kprobeMultiPositionsProgram(options: TraceOptions, context: Prob
     expectedAttachType: BPF_TRACE_KPROBE_MULTI,
     license: "Dual BSD/GPL",
     code: trace(options, {
-      context,
+      stack: context,
       prologue: [
         mov(r6, r1), // r6 = context, kept over the calls
         call("bpf_get_func_ip"),
@@ -255,11 +256,16 @@ export function tracepointProgram(options: TraceOptions, hook: TracepointHook): 
   };
 }
 
+/** Where it begins, where it is left, or where a function of its own begins that it gives the packet. */
+export type ProgramPlace = "entry" | "exit" | "part";
+
 /** Where a BPF program is traced. Linux 5.6; exits from 5.17, since which a program can ask for the result. */
 export interface ProgramHook {
-  /** BTF id, in the traced program's own BTF, of the function that it begins with */
+  /** BTF id of the function, in the traced program's own BTF */
   readonly btfId: number;
-  readonly at: "entry" | "exit";
+  readonly at: ProgramPlace;
+  /** which argument is the packet, from 0 */
+  readonly argument?: number;
   /** goes into packet_event.address; an exit's is another than the entry's */
   readonly address: bigint;
 }
@@ -270,7 +276,9 @@ export function tcProgram(options: TraceOptions, hook: ProgramHook): ProgramSpec
     name: `tc_${hook.at}`,
     ...tracingProgram(hook),
     code: trace(options, {
-      prologue: programArgument(r6),
+      stack: "program",
+      leaves: hook.at !== "entry",
+      prologue: programArgument(r6, hook.argument),
       identify: identifyProgram(hook),
       caller: (field) => st(at(r8, field), 0), // the dispatcher, or nothing that has a name
     }),
@@ -281,20 +289,21 @@ export function tcProgram(options: TraceOptions, hook: ProgramHook): ProgramSpec
 export function tracingProgram({ at, btfId }: ProgramHook): Omit<ProgramSpec, "name" | "code"> {
   return {
     type: BPF_PROG_TYPE_TRACING,
-    expectedAttachType: at === "entry" ? BPF_TRACE_FENTRY : BPF_TRACE_FEXIT,
+    expectedAttachType: at === "exit" ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY,
     attachBtfId: btfId,
     license: "Dual BSD/GPL",
   };
 }
 
 /**
- * dst = the first argument of the traced program: the kernel's context, not the one that the program was written for.
+ * dst = an argument of the traced program, counted from 0: the kernel's context, not the one that the program was written for.
  * Read as memory, since the verifier would forbid most of what can be done with a pointer that it knows. Loses r0-r5 but
  * r1, which is the context.
  */
-export function programArgument(dst: Register): Code {
+export function programArgument(dst: Register, index: number = 0): Code {
   return [
     mov(r3, r1),
+    index === 0 ? [] : add(r3, index * 8),
     lea(r1, at(fp, slot.temp, u64)),
     mov(r2, 8),
     call("bpf_probe_read_kernel"),
@@ -311,16 +320,22 @@ export function identifyProgram({ at: where, address }: ProgramHook): Code {
     stx(at(r8, event.address), r2),
     st(at(r8, event.argument2), 0),
     st(at(r8, event.argument3), 0),
-    where === "entry" ? [] : [
-      lea(r2, at(fp, slot.temp, u64)),
-      call("bpf_get_func_ret"),
+    where !== "exit" ? [] : [
+      programResult,
       ldx(r2, at(fp, slot.temp, u64)),
       stx(at(r8, event.argument2), r2),
     ],
   ];
 }
 
-function argumentOffset(context: ProbeContext, argument: number): number {
+/** What the traced program returned, to fp + slot.temp. Loses r0-r5. */
+export const programResult: Code = [
+  ldx(r1, at(fp, slot.context, u64)),
+  lea(r2, at(fp, slot.temp, u64)),
+  call("bpf_get_func_ret"),
+];
+
+export function argumentOffset(context: ProbeContext, argument: number): number {
   const offset = context.arguments[argument - 1];
   if (offset === undefined) throw new RangeError(`A probe sees arguments 1 to 5, not ${argument}`);
   return offset;
@@ -329,8 +344,10 @@ function argumentOffset(context: ProbeContext, argument: number): number {
 /** What differs between hooks. */
 interface Hook extends HookStores {
   readonly fate?: Fate;
-  /** absent: it has no registers, and stacks are not known */
-  readonly context?: ProbeContext;
+  /** where on the stack it is; absent: it cannot tell */
+  readonly stack?: StackHook;
+  /** what runs beneath it is not told by where it is: it is being left, or called by what is */
+  readonly leaves?: boolean;
   /** r6 = the sk_buff; the context is in r1; may lose r0-r5 but r1 */
   readonly prologue: Code;
 }
@@ -375,8 +392,12 @@ export function callerStores({ returnAddress }: ProbeContext): Pick<HookStores, 
 }
 
 /** The whole program around a hook's parts. */
-function trace(options: TraceOptions, { fate = "lives", context, prologue, ...stores }: Hook): Code {
-  const { tracking, maps } = options, stacks = tracking?.stacks === true ? context : undefined;
+function trace(
+  options: TraceOptions,
+  { fate = "lives", stack, leaves = false, prologue, ...stores }: Hook,
+): Code {
+  const { tracking, maps } = options, stacks = tracking?.stacks === true ? stack : undefined;
+  const context = stack === "program" ? undefined : stack;
   const miss = label("miss"), unreadable = label("unreadable"), matched = label("matched");
   const shown = label("shown");
   const view = skbView(options, miss), { skb, load } = view, open = [skb.open, skb.complete];
@@ -397,6 +418,7 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ...st
       jeq(r6, 0, miss),
       stacks === undefined ? [] : [stx(at(fp, slot.skb, u64), r6), unlinkEnded(maps, stacks)],
       tracking !== undefined && keepsSet(tracking) ? forgetSilently(maps, r6, slot.skb, miss) : [],
+      bufferLeft(options),
       miss,
       ret(0),
     ];
@@ -410,7 +432,7 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ...st
     stacks !== undefined && fate === "ends" ? unlinkEnded(maps, stacks) : [],
     fate === "takes after" ? takesAfter(options, context, label("of_nobody")) : [],
     followed(options, fate, [open, ja(matched)]),
-    stacks === undefined ? [] : beneathPacket(maps, stacks, [open, ja(shown)]),
+    stacks === undefined ? [] : beneathPacket(maps, stacks, [takeStamp, open, ja(shown)]),
     skb.open,
 
     matchesMark(options, load, miss),
@@ -421,9 +443,11 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ...st
     deviceFirst ? [] : device,
     matchesExpression(options, view, miss),
 
-    enrolled(options, fate),
+    enrolled(options, fate, load),
     matched,
-    stacks !== undefined && fate !== "ends" ? linkStack(maps, stacks, tracking?.ids === true) : [],
+    stacks !== undefined && fate !== "ends" && !leaves
+      ? linkStack(maps, stacks, { stamped: tracking?.ids === true })
+      : [],
     shown,
     collect(options, view, stores, miss),
     miss,
@@ -438,7 +462,8 @@ function trace(options: TraceOptions, { fate = "lives", context, prologue, ...st
  * Before the filter is asked: a packet of the set goes the way of `known`, if the set is what is shown. One whose memory
  * is about to be freed leaves the set.
  */
-function followed({ tracking, maps }: TraceOptions, fate: Fate, known: Code): Code {
+function followed(options: TraceOptions, fate: Fate, known: Code): Code {
+  const { tracking, maps } = options;
   const stranger = label("stranger"), ends = fate === "ends";
   if (tracking !== undefined && fate === "begins" && keepsSet(tracking)) {
     return [trackedCount(maps), jeq(r1, 0, stranger), forget(maps, slot.skb), stranger];
@@ -449,7 +474,7 @@ function followed({ tracking, maps }: TraceOptions, fate: Fate, known: Code): Co
     trackedCount(maps),
     jeq(r1, 0, stranger),
     lookUp(maps, slot.skb, slot.stamp, stranger),
-    ends ? forget(maps, slot.skb) : [],
+    ends ? [forget(maps, slot.skb), bufferLeft(options)] : [],
     tracking.follow ? known : [],
     stranger,
   ];
@@ -476,7 +501,7 @@ function takesAfter({ tracking, maps }: TraceOptions, context: ProbeContext | un
 }
 
 /** A packet that matched by itself gets a stamp, and a place in the set unless this is the last that is seen of it. */
-function enrolled({ tracking, maps }: TraceOptions, fate: Fate): Code {
+function enrolled({ tracking, maps }: TraceOptions, fate: Fate, load: LoadSkb): Code {
   if (tracking === undefined || !keepsSet(tracking)) return [];
   const fresh = label("fresh"), done = label("enrolled");
   if (fate === "ends") {
@@ -490,5 +515,26 @@ function enrolled({ tracking, maps }: TraceOptions, fate: Fate): Code {
     ja(done),
     fresh,
   ];
-  return [tracking.follow ? [] : known, newStamp(slot.stamp), remember(maps, slot.skb, slot.stamp), done];
+  const head = () => [load(r1, "head"), stx(at(fp, slot.key, u64), r1)];
+  const frames = tracking.frames === true, numbered = label("numbered");
+  return [
+    tracking.follow ? [] : known,
+    // an XDP program may have had it, as a frame, before any function had the sk_buff
+    frames ? [head(), takeBuffer(maps, slot.key, slot.skb, numbered)] : [],
+    newStamp(slot.stamp),
+    numbered,
+    remember(maps, slot.skb, slot.stamp),
+    frames ? [head(), noteBuffer(maps, slot.key, slot.skb)] : [],
+    done,
+  ];
+}
+
+/** Where r6, the packet at fp + slot.skb, is freed: its buffer is nobody's, if it has not been taken from it. */
+function bufferLeft({ tracking, maps, access, kernel }: TraceOptions): Code {
+  if (tracking?.frames !== true || !keepsSet(tracking)) return [];
+  return [
+    access.read(r1, r6, kernel.field("sk_buff", "head"), slot.temp),
+    stx(at(fp, slot.key, u64), r1),
+    leaveBuffer(maps, slot.key, slot.skb),
+  ];
 }

@@ -47,6 +47,8 @@ export interface Tracking {
   readonly ids: boolean;
   /** what runs beneath a function that has a packet belongs to that packet (stacks.ts) */
   readonly stacks?: boolean;
+  /** frames in XDP programs are packets too */
+  readonly frames?: boolean;
 }
 
 /** Whether the set of packets is kept. */
@@ -55,34 +57,58 @@ export function keepsSet({ follow, ids }: Tracking): boolean {
 }
 
 /** Counts of all CPUs, in the only value of an array. */
-export const trackingState: Struct<Record<"tracked" | "untracked" | "linked", typeof u64>> = struct(
-  "tracking_state",
-  {
-    /** addresses in the set; never less than there are */
-    tracked: u64,
-    /** how often a packet, a child of one, or a stack found no room */
-    untracked: u64,
-    /** stacks that are at work on a packet */
-    linked: u64,
-  },
-);
+export const trackingState: Struct<Record<"tracked" | "untracked" | "linked" | "buffers", typeof u64>> =
+  struct(
+    "tracking_state",
+    {
+      /** addresses in the set; never less than there are */
+      tracked: u64,
+      /** how often a packet, a child of one, or a stack found no room */
+      untracked: u64,
+      /** stacks that are at work on a packet */
+      linked: u64,
+      /** 1 once a buffer was noted (buffers.ts) */
+      buffers: u64,
+    },
+  );
 
 /** Bytes of a stamp: ns of the monotonic clock above 10 bits of the CPU, so that no two packets share one. */
 export const STAMP_BYTES = 8;
 const CPU_BITS = 10;
 
+/** Whose a buffer is: buffers.ts. */
+export const bufferOwner: Struct<Record<"stamp" | "skb" | "device" | "since", typeof u64>> = struct(
+  "buffer_owner",
+  {
+    /** the packet's */
+    stamp: u64,
+    /** struct sk_buff *; 0 while it is a frame without one */
+    skb: u64,
+    /** struct net_device * that the frame was seen on last */
+    device: u64,
+    /** ns, CLOCK_MONOTONIC: when that was */
+    since: u64,
+  },
+);
+
 /** A stack at work on a packet. */
-export const stackLink: Struct<Record<"stamp" | "skb" | "callerFrame" | "returnTo", typeof u64>> = struct(
+export const stackLink: Struct<
+  Record<"stamp" | "skb" | "callerFrame" | "returnTo" | "frame" | "records", typeof u64>
+> = struct(
   "stack_link",
   {
     /** the packet's, or 0 where packets have none */
     stamp: u64,
-    /** struct sk_buff * */
+    /** struct sk_buff *, or what stands for a frame that is none yet */
     skb: u64,
     /** on entry of the outermost function that is known to have the packet: where its caller's frame ends */
     callerFrame: u64,
     /** where that function returns to */
     returnTo: u64,
+    /** struct xdp_buff * of a frame, 0 for an sk_buff */
+    frame: u64,
+    /** 1: the function is known by its frame record; 0: by what lies at `callerFrame` */
+    records: u64,
   },
 );
 export const STACK_LINK_BYTES: number = stackLink.size;

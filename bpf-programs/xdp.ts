@@ -20,6 +20,7 @@ import {
   jeq32,
   jle,
   jlt,
+  jne,
   jne32,
   jsgt,
   ldx,
@@ -42,19 +43,28 @@ import {
 } from "../asm/insn.ts";
 import { type Field, u16, u64 } from "../asm/layout.ts";
 import { collectStack, collectValues } from "./additions.ts";
-import { collectParts, countLook, countUnreadable, type RecordParts } from "./collect.ts";
+import { collectParts, countLook, countUnreadable, type HookStores, type RecordParts } from "./collect.ts";
 import { HEADER_BYTES, MISSING, packetEvent } from "./events.ts";
 import type { ExpressionFrame, FilterExpression } from "./expression.ts";
 import { namespaceOf, recordOf, slot, type TraceOptions } from "./frame.ts";
 import type { View } from "./memory_access.ts";
-import { identifyProgram, programArgument, type ProgramHook, tracingProgram } from "./trace.ts";
+import { enrolFrame, frameEntered, type FrameHook, frameLeft, settleFrame } from "./buffers.ts";
+import { beneathPacket, FRAME_SLOT, linkStack, takeStamp, watchStack } from "./stacks.ts";
+import {
+  identifyProgram,
+  programArgument,
+  type ProgramHook,
+  programResult,
+  tracingProgram,
+} from "./trace.ts";
+import { keepsSet, newStamp } from "./tracking.ts";
 
 /** Bytes of an Ethernet header, and of a tag in it. */
 const ETH_HLEN = 14, VLAN_HLEN = 4;
 /** ETH_P_8021Q and ETH_P_8021AD as a little-endian load finds them. */
 const TAGGED = [0x0081, 0xa888];
-/** Where in the stack the xdp_buff's address is kept: stacks are not followed here. */
-const XDP = slot.callerFrame;
+/** Where in the stack the xdp_buff's address is kept. */
+const XDP = FRAME_SLOT;
 
 /** `options.expression` is about sk_buffs; this one is about the xdp_buff. */
 export function xdpProgram(
@@ -65,30 +75,76 @@ export function xdpProgram(
   const miss = label("miss"), unreadable = label("unreadable");
   const asked = [...expression === undefined ? [] : [expression], ...options.additions?.xdpValues ?? []];
   const { view, load } = xdpView(options, asked.flatMap(({ fields }) => fields), miss);
+  const { tracking, maps } = options, set = tracking?.frames === true && keepsSet(tracking);
+  const stacks = tracking?.stacks === true, enters = hook.at === "entry";
+  const matched = label("matched"),
+    shown = label("shown"),
+    strange = label("strange"),
+    fresh = label("fresh");
+  const queue: FrameHook = { device: (none) => device(options, load, none) };
+  const stores = { identify: identifyProgram(hook) };
+  const settled = () => hook.at !== "exit" ? [] : [programResult, settleFrame(options, queue)];
   return {
     name: `xdp_${hook.at}`,
     ...tracingProgram(hook),
     code: withinReach(withoutDeadCode([
       stx(at(fp, slot.context, u64), r1),
-      programArgument(r6),
+      stacks && hook.at === "exit" ? [watchStack(maps, "program"), ldx(r1, at(fp, slot.context, u64))] : [],
+      programArgument(r6, hook.argument),
       jeq(r6, 0, miss),
       stx(at(fp, XDP, u64), r6),
       countLook(options),
       view.open,
+      load(r1, "data_hard_start"), // what the sk_buff's head will be, if there comes to be one
+      stx(at(fp, slot.skb, u64), r1),
+      !set ? [] : [
+        enters ? frameEntered(options, queue) : frameLeft(options),
+        ldx(r1, at(fp, slot.stamp, u64)),
+        jeq(r1, 0, strange),
+        settled(),
+        tracking.follow ? ja(matched) : [],
+        strange,
+      ],
+      stacks ? beneathPacket(maps, "program", [takeStamp, ja(shown)]) : [],
       unanswerable(options) ? ja(miss) : [
         matchesFrame(options, view, load, miss, unreadable),
         matchesQueue(options, load, miss),
         expression?.code(expressionFrame(options, view, [r7, r8, r9], miss), miss) ?? [],
       ],
-      load(r1, "data_hard_start"), // what the sk_buff's head will be, if there comes to be one
-      stx(at(fp, slot.skb, u64), r1),
-      collectParts(options, { identify: identifyProgram(hook) }, partsOf(options, view, load), miss),
+      !set ? [] : [
+        ldx(r1, at(fp, slot.stamp, u64)),
+        jne(r1, 0, fresh),
+        newStamp(slot.stamp),
+        enrolFrame(options, queue),
+        settled(),
+        fresh,
+      ],
+      matched,
+      stacks && enters
+        ? [
+          // a function that has the packet as an sk_buff is the better one to know, and further out
+          beneathPacket(maps, "program", ja(shown)),
+          linkStack(maps, "program", { stamped: tracking.ids, frame: true }),
+        ]
+        : [],
+      shown,
+      collectParts(options, stores, partsOf(options, view, load, stores), miss),
       miss,
       ret(0),
       unreadable,
       countUnreadable(options),
     ])),
   };
+}
+
+/**
+ * A record about the frame whose xdp_buff is in r6 and in FRAME_SLOT, and which fp + slot.skb stands for. Ends the
+ * program.
+ */
+export function collectFrame(options: TraceOptions, stores: HookStores, miss: Label): Code {
+  const fields = (options.additions?.xdpValues ?? []).flatMap((value) => value.fields);
+  const { view, load } = xdpView(options, fields, miss);
+  return [view.open, collectParts(options, stores, partsOf(options, view, load, stores), miss)];
 }
 
 type LoadXdp = (dst: Register, field: string) => Code;
@@ -207,7 +263,12 @@ function expressionFrame(
   };
 }
 
-function partsOf(options: TraceOptions, view: XdpView, load: LoadXdp): RecordParts {
+function partsOf(
+  options: TraceOptions,
+  view: XdpView,
+  load: LoadXdp,
+  stores: HookStores,
+): RecordParts {
   const event = packetEvent.fields, { kernel, access } = options;
   const noDevice = label("no_device"), done = label("device_known");
   return {
@@ -237,7 +298,7 @@ function partsOf(options: TraceOptions, view: XdpView, load: LoadXdp): RecordPar
         { ofFrame: 1, values: options.additions?.xdpValues ?? [] },
         (none) => expressionFrame(options, view, [r7, r9], none),
       ),
-      nothingMore(options),
+      nothingMore(options, stores),
     ],
   };
 }
@@ -290,15 +351,19 @@ function frameHeaders(load: LoadXdp): Code {
   ];
 }
 
-/** Of what else can be asked for, only the kernel's stack is there before the sk_buff is. */
-function nothingMore(options: TraceOptions): Code {
+/** Of what else can be asked for, only what the hook knows is there before the sk_buff is. */
+function nothingMore(options: TraceOptions, hook: HookStores): Code {
   const layout = recordOf(options), { stamp, caller, missing, tunnelBytes, stack } = layout.fields;
   const all = Object.values(MISSING).reduce((sum, bit) => sum | bit, 0);
   return [
-    stamp === undefined ? [] : st(at(r8, stamp), 0),
-    caller === undefined ? [] : st(at(r8, caller), 0),
+    stamp === undefined ? [] : [ldx(r1, at(fp, slot.stamp, u64)), stx(at(r8, stamp), r1)],
+    caller === undefined
+      ? []
+      : hook.caller === undefined
+      ? st(at(r8, caller), 0)
+      : [ldx(r1, at(fp, slot.context, u64)), hook.caller(caller)],
     missing === undefined ? [] : st(at(r8, missing), all),
     tunnelBytes === undefined ? [] : st(at(r8, tunnelBytes), 0),
-    stack === undefined ? [] : collectStack(layout),
+    stack === undefined ? [] : collectStack(layout, hook),
   ];
 }

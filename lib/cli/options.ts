@@ -143,6 +143,14 @@ export const options = {
       "does not match.",
     section: "Filters",
   }),
+  "filter-track-bpf-helpers": flag(false, {
+    help: "show the functions that BPF programs call while they work on a packet, beneath the packet",
+    detail:
+      "Helpers and kernel functions, found in the instructions of the programs that are loaded, and called from their " +
+      "code; programs that are loaded later are looked at too. Implies --filter-track-skb-by-stackid. What runs in " +
+      "XDP programs shows with --filter-trace-xdp.",
+    section: "Probes",
+  }),
   "filter-track-limit": {
     type: "int",
     default: 65536,
@@ -172,8 +180,9 @@ export const options = {
     help: "show the BPF programs of tc that a packet passes, and what they return",
     detail:
       "At the entry of each program, and from Linux 5.17 on at its exit with the verdict. A program that cannot " +
-      "be traced is named; one that is loaded while the trace runs is traced from then on. A program that is " +
-      "reached by a tail call is not entered in this sense, and not shown.",
+      "be traced is named; one that is loaded while the trace runs is traced from then on. Functions of a program " +
+      "are shown too if it gives them the packet. A program that is reached by a tail call is not entered in this " +
+      "sense, and not shown: a warning names it.",
     section: "Probes",
     since: "Linux 5.6",
   }),
@@ -182,7 +191,7 @@ export const options = {
     detail:
       "Entry and exit, as with --filter-trace-tc. There is no sk_buff yet: the filter looks at the frame from its Ethernet header on, the " +
       "address shown is that of its buffer, which an sk_buff made of it has as its head. It has no mark, and no " +
-      "inner packet.",
+      "inner packet. With --filter-track-skb it is followed to other devices, and is one packet with its sk_buff.",
     section: "Probes",
     since: "Linux 5.6",
   }),
@@ -231,6 +240,14 @@ export const options = {
     section: "Output",
     parse: (text) => Math.max(10, Number(parseUnsigned(text, 8))),
   } satisfies Option<number> as Option<number>,
+  "output-bpfmap": flag(false, {
+    help: "print map, key and value below each function on a BPF map",
+    detail:
+      "Where --filter-track-bpf-helpers or --filter-non-skb-funcs shows such a function: number and name of the map, " +
+      "and up to 256 bytes of key and value in hexadecimal. A look-up is shown as it returns, with what it found. " +
+      "Look-ups in arrays are no calls, and show nothing.",
+    section: "Output",
+  }),
   "output-caller": flag(false, {
     help: "print who called the function",
     detail: "Tracepoints cannot tell; --output-stack shows callers there.",

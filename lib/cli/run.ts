@@ -20,10 +20,12 @@ import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
 import { confine } from "../sys/confine.ts";
 import { isatty, STDOUT, writeAll } from "../sys/fd.ts";
+import { isErrno } from "../sys/ffi.ts";
 import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
 import { compileFor, compilePacketFilter, compileTunnelFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
+import { programsAfter } from "../trace/loaded_programs.ts";
 import { openSession, type Session, type SessionOptions } from "../trace/session.ts";
 import { Outcomes } from "../verdict/outcomes.ts";
 import { printOutcomes } from "../verdict/print.ts";
@@ -115,7 +117,7 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   }, { names: namesOf, interfaces, netnsNames });
   const outcomes = summing
     ? new Outcomes(namesOf, interfaces, {
-      packetless: options.filterNonSkbFuncs,
+      packetless: session.packetless,
       sees: seen(options, backend),
     })
     : undefined;
@@ -215,8 +217,11 @@ function warnOfNamespaces(failures: readonly NetnsFailure[], log: Log): void {
 
 /** A function that the user named must be there; of a pattern's, those that can be. */
 function refuseIfNamed(pattern: string, { failures, attached }: ProbeBackend): void {
-  const [first] = failures;
-  if (first === undefined || !(isExactName(pattern) || attached === 0)) return;
+  const named = isExactName(pattern)
+    ? failures.find(({ name }) => name.replace(/[.[].*/, "") === pattern)
+    : undefined;
+  const first = named ?? (attached === 0 ? failures[0] : undefined);
+  if (first === undefined) return;
   throw new UnsupportedError(`Cannot probe "${first.name}": ${first.code}`, {
     hint:
       "the kernel refuses probes there; --backend kprobe-multi, kprobe and tracepoint differ in where they can",
@@ -239,21 +244,46 @@ function warnOfFailures({ failures }: ProbeBackend, all: boolean, log: Log): voi
 function names(session: Session, log: Log, now = false): Names {
   const dropReasons = session.dropReasons();
   let symbols: SymbolTable | undefined | "hidden" = now ? readSymbols(log) : undefined;
+  let newest = newestProgram(0);
+  const nearest = (address: bigint) => {
+    if (symbols === "hidden") return undefined;
+    const found = symbols?.nearest(address);
+    if (found === undefined) return undefined;
+    return found.offset > (found.symbol.module === "bpf" ? LONGEST_BPF_PROGRAM : LONGEST_FUNCTION)
+      ? undefined
+      : found;
+  };
   return {
     probe: (address) => session.backend.nameOf(address),
     symbol(address) {
       symbols ??= readSymbols(log);
-      if (symbols === "hidden") return undefined;
-      const found = symbols.nearest(address);
-      if (found === undefined) return undefined;
-      const longest = found.symbol.module === "bpf" ? LONGEST_BPF_PROGRAM : LONGEST_FUNCTION;
-      if (found.offset > longest) return undefined;
-      return { name: symbolText(found.symbol), offset: found.offset };
+      let found = nearest(address);
+      if (symbols !== "hidden" && (found === undefined || found.symbol.module === "bpf")) {
+        // A program that was loaded since lies among those that were there, or where nothing was.
+        const last = newestProgram(newest);
+        if (last > newest) {
+          newest = last;
+          symbols = readSymbols(log);
+          found = nearest(address);
+        }
+      }
+      return found === undefined ? undefined : { name: symbolText(found.symbol), offset: found.offset };
     },
     verdicts: (address) => session.backend.verdicts?.(address),
     dropReasons,
     reasonArgument: (func) => dropReasons.argumentOf(func),
   };
+}
+
+/** The largest id of a BPF program, at least `since`; `since` where we may not list them (CAP_SYS_ADMIN). */
+function newestProgram(since: number): number {
+  let newest = since;
+  try {
+    for (const id of programsAfter(since)) newest = id;
+  } catch (error) {
+    if (!isErrno(error, "EPERM")) throw error;
+  }
+  return newest;
 }
 
 /** Where the kernel hides them, that is said once, and places have no names. */
@@ -285,6 +315,7 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
       stack: lines && options.outputStack,
       controlBlock: lines && options.outputSkbCb,
       tunnel: lines && options.outputTunnel,
+      mapOperation: lines && options.outputBpfmap,
       dumps: [
         ...(lines && options.outputSkb ? ["skb" as const] : []),
         ...(lines && options.outputSkbSharedInfo ? ["sharedInfo" as const] : []),
@@ -294,8 +325,10 @@ async function sessionOptions(options: Options, filter: string): Promise<Session
     },
     follow: options.filterTrackSkb,
     ids: lines && options.outputPacketId,
-    stacks: options.filterTrackSkbByStackid || options.filterNonSkbFuncs.length > 0,
+    stacks: options.filterTrackSkbByStackid || options.filterNonSkbFuncs.length > 0 ||
+      options.filterTrackBpfHelpers,
     packetlessFunctions: options.filterNonSkbFuncs,
+    helpers: options.filterTrackBpfHelpers,
     programs: [
       ...(options.filterTraceTc ? ["tc" as const] : []),
       ...(options.filterTraceXdp ? ["xdp" as const] : []),

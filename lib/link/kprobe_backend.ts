@@ -19,6 +19,8 @@ export interface AttachOptions<T> {
   readonly recordAddresses?: boolean;
   /** How many probes are set at a time, before output and signals have their turn. Those of the PMU go one by one. */
   readonly batchSize?: number | undefined;
+  /** Their misses are not counted: it would be by programs of our own that run in probes. */
+  readonly uncounted?: boolean;
   /** A probe is about to be set; events with this address (as in `probes`) will be of this function. */
   readonly onProbe?: (place: bigint, target: T) => void;
   /** After each batch: its events flow from now on. The reader may start after the first. */

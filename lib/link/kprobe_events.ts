@@ -118,7 +118,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
             }
           }
           if (defined === 0) continue;
-          this.#events.add(event);
+          if (options.uncounted !== true) this.#events.add(event);
           this.#open.push(this.#perf.open(this.#control.eventId(this.group, event), program));
           attached += defined;
         }

@@ -5,6 +5,7 @@ import type { ShownValue } from "../trace/contents.ts";
 import type { Cell } from "./bytes.ts";
 import { type EventCells, NOTHING } from "./cells.ts";
 import type { PrintOptions } from "./printer.ts";
+import { mapOperationReader, type ShownMapOperation } from "./map_operation.ts";
 import { decodeTuple, Tuple } from "./tuple.ts";
 
 /** One per printer; each read forgets the one before. */
@@ -28,6 +29,9 @@ export class Additions {
   ofFrame: boolean = false;
   /** as `shown` has them; undefined: there is none */
   readonly values: (bigint | undefined)[] = [];
+  /** undefined: the function is about none */
+  mapOperation: ShownMapOperation | undefined;
+  readonly #readMapOperation: ReturnType<typeof mapOperationReader>;
   readonly #cells: EventCells;
   readonly #offsets: { readonly [K in keyof NonNullable<PrintOptions["record"]>["fields"]]?: number };
   readonly #dumps: readonly { readonly at: number; readonly dump: Dump; readonly bit: number }[];
@@ -51,7 +55,9 @@ export class Additions {
       controlBlock: fields.controlBlock !== undefined,
       tunnel: fields.tunnel !== undefined,
     };
-    this.any = Object.values(this.has).includes(true) || dumps.length + values.length + xdpValues.length > 0;
+    this.#readMapOperation = mapOperationReader(fields);
+    this.any = Object.values(this.has).includes(true) || this.#readMapOperation !== undefined ||
+      dumps.length + values.length + xdpValues.length > 0;
   }
 
   read(view: DataView, offset: number): void {
@@ -76,6 +82,7 @@ export class Additions {
     this.#dumps.forEach(({ at, dump, bit }, i) => {
       this.dumps[i] = (failed & bit) === 0 ? dump(view, offset + at) : undefined;
     });
+    this.mapOperation = this.#readMapOperation?.(view, offset);
     if (values === undefined || valueless === undefined || ofFrame === undefined) return;
     const none = view.getUint32(offset + valueless, true);
     this.ofFrame = view.getUint16(offset + ofFrame, true) === 1;

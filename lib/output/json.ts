@@ -14,6 +14,7 @@ import { Addresses, type Cell, cell, putCell, putDecimal, putText, SLACK } from 
 import { type CellFormat, codeText, EventCells, NOTHING, offsetOf } from "./cells.ts";
 import { EventClock } from "./clock.ts";
 import type { Ledger } from "./ledger.ts";
+import { mapOperationJson } from "./map_operation.ts";
 import { type PacketNumbers, packetNumbers } from "./packet_numbers.ts";
 import {
   type EventPrinter,
@@ -199,6 +200,9 @@ export class JsonPrinter implements EventPrinter {
     const { dumps = [] } = this.#options, fields: [name: string, value: unknown][] = [];
     if (additions.has.controlBlock) fields.push(["cb", additions.controlBlock ?? null]);
     dumps.forEach(({ struct }, i) => fields.push([struct, additions.dumps[i] ?? null]));
+    if (additions.mapOperation !== undefined) {
+      fields.push(["bpf_map", mapOperationJson(additions.mapOperation)]);
+    }
     if (additions.shown.length > 0) {
       const plain = additions.shown.map(({ source, plain }, i) => {
         const value = additions.values[i];

@@ -31,6 +31,7 @@ import {
   noNetnsNames,
   type PrintOptions,
 } from "./printer.ts";
+import { mapOperationText } from "./map_operation.ts";
 import { type PacketNumbers, packetNumbers } from "./packet_numbers.ts";
 import { decodeTuple, Tuple } from "./tuple.ts";
 import { putTuple, TUPLE_BYTES } from "./tuple_text.ts";
@@ -240,9 +241,11 @@ export class TextPrinter implements EventPrinter {
 
   /** A line end and the text, which ends its last line itself, as pwru has them. */
   #dumpsText(): string {
-    const { dumps = [] } = this.#options;
-    return dumps.map(({ struct }, i) => `\n${this.#additions.dumps[i] ?? `(struct ${struct})unreadable\n`}`)
-      .join("");
+    const { dumps = [] } = this.#options, { mapOperation } = this.#additions;
+    const map = mapOperation === undefined ? "" : mapOperationText(mapOperation);
+    return map +
+      dumps.map(({ struct }, i) => `\n${this.#additions.dumps[i] ?? `(struct ${struct})unreadable\n`}`)
+        .join("");
   }
 }
 

@@ -19,7 +19,9 @@ const commands = {
   BPF_PROG_LOAD: 5,
   BPF_PROG_TEST_RUN: 10,
   BPF_PROG_GET_NEXT_ID: 11,
+  BPF_MAP_GET_NEXT_ID: 12,
   BPF_PROG_GET_FD_BY_ID: 13,
+  BPF_MAP_GET_FD_BY_ID: 14,
   BPF_OBJ_GET_INFO_BY_FD: 15,
   BPF_RAW_TRACEPOINT_OPEN: 17,
   BPF_BTF_LOAD: 18,
@@ -391,23 +393,41 @@ export function bpfProgTestRun(
 
 const idAttr = struct("bpf_attr", { start_id: u32, next_id: u32, open_flags: u32 });
 
-/** The id of the first program after `start_id`, or undefined. */
-export function bpfProgGetNextId(start_id: number): number | undefined {
+function nextId(command: "BPF_PROG_GET_NEXT_ID" | "BPF_MAP_GET_NEXT_ID", start_id: number) {
   using memory = scope();
   const attr = memory.struct(idAttr, { start_id });
-  const result = tryBpf("BPF_PROG_GET_NEXT_ID", attr);
+  const result = tryBpf(command, attr);
   if (-result === errno.ENOENT) return undefined;
-  if (result < 0) throw kernelError("bpf(BPF_PROG_GET_NEXT_ID)", -result);
+  if (result < 0) throw kernelError(`bpf(${command})`, -result);
   return idAttr.decode(attr.view).next_id;
+}
+
+function fdById(command: "BPF_PROG_GET_FD_BY_ID" | "BPF_MAP_GET_FD_BY_ID", start_id: number) {
+  using memory = scope();
+  const result = tryBpf(command, memory.struct(idAttr, { start_id }));
+  if (-result === errno.ENOENT) return undefined;
+  if (result < 0) throw kernelError(`bpf(${command})`, -result);
+  return result;
+}
+
+/** The id of the first program after `start_id`, or undefined. */
+export function bpfProgGetNextId(start_id: number): number | undefined {
+  return nextId("BPF_PROG_GET_NEXT_ID", start_id);
+}
+
+/** The id of the first map after `start_id`, or undefined. */
+export function bpfMapGetNextId(start_id: number): number | undefined {
+  return nextId("BPF_MAP_GET_NEXT_ID", start_id);
 }
 
 /** @returns fd, or undefined when the program has gone meanwhile */
 export function bpfProgGetFdById(prog_id: number): number | undefined {
-  using memory = scope();
-  const result = tryBpf("BPF_PROG_GET_FD_BY_ID", memory.struct(idAttr, { start_id: prog_id }));
-  if (-result === errno.ENOENT) return undefined;
-  if (result < 0) throw kernelError("bpf(BPF_PROG_GET_FD_BY_ID)", -result);
-  return result;
+  return fdById("BPF_PROG_GET_FD_BY_ID", prog_id);
+}
+
+/** @returns fd, or undefined when the map has gone meanwhile */
+export function bpfMapGetFdById(map_id: number): number | undefined {
+  return fdById("BPF_MAP_GET_FD_BY_ID", map_id);
 }
 
 // ---- what the kernel knows of an object
@@ -517,24 +537,66 @@ export function infoName(name: Uint8Array): string {
   return cString(name);
 }
 
-/** The first function of a program: its BTF type and where its machine code lies; 0 unknown. */
-export interface EntryFunction {
-  readonly typeId: number;
+/** One function of a program. */
+export interface ProgramFunction {
+  /** what identifies its code */
+  readonly tag: string;
+  /** its machine code; 0 when the kernel hides that, or has none */
   readonly address: bigint;
+  /** bytes of that */
+  readonly length: number;
+  /** BTF id of its FUNC, in the program's own BTF; 0 without BTF */
+  readonly typeId: number;
 }
 
-/** Addresses are hidden (0) from those without CAP_SYSLOG, and of programs that were not compiled. */
-export function bpfProgEntry(bpf_fd: number): EntryFunction {
+/** A program as the kernel runs it. */
+export interface ProgramCode {
+  readonly type: number;
+  readonly name: string;
+  readonly tag: string;
+  /** id of its BTF; 0: none */
+  readonly btfId: number;
+  readonly functions: readonly ProgramFunction[];
+  /** its instructions after the verifier */
+  readonly insns: Uint8Array;
+}
+
+const TAG_BYTES = 8;
+
+/** Machine code and instructions are hidden from those without CAP_SYSLOG: then there are none. */
+export function bpfProgCode(bpf_fd: number): ProgramCode {
   using memory = scope();
-  const function_ = memory.alloc(8), code = memory.alloc(8);
-  bpfObjGetInfoByFd(bpf_fd, bpfProgInfo, {
-    nr_func_info: 1,
+  const info = bpfObjGetInfoByFd(bpf_fd, bpfProgInfo);
+  const count = Math.max(1, info.nr_jited_ksyms, info.nr_prog_tags, info.nr_func_info);
+  const room = {
+    func_info: memory.alloc(count * 8),
+    jited_ksyms: memory.alloc(count * 8),
+    jited_func_lens: memory.alloc(count * 4),
+    prog_tags: memory.alloc(count * TAG_BYTES),
+    xlated_prog_insns: memory.alloc(info.xlated_prog_len),
+  };
+  const { nr_jited_ksyms } = bpfObjGetInfoByFd(bpf_fd, bpfProgInfo, {
+    nr_func_info: count,
     func_info_rec_size: 8,
-    func_info: address(function_),
-    nr_jited_ksyms: 1,
-    jited_ksyms: address(code),
+    nr_jited_ksyms: count,
+    nr_jited_func_lens: count,
+    nr_prog_tags: count,
+    xlated_prog_len: info.xlated_prog_len,
+    ...Object.fromEntries(Object.entries(room).map(([name, block]) => [name, address(block)])),
   });
-  return { typeId: function_.view.getUint32(4, true), address: code.view.getBigUint64(0, true) };
+  return {
+    type: info.type,
+    name: infoName(info.name),
+    tag: Buffer.from(info.tag).toString("hex"),
+    btfId: info.btf_id,
+    functions: Array.from({ length: Math.min(count, nr_jited_ksyms) }, (_, i) => ({
+      tag: Buffer.from(room.prog_tags.bytes.subarray(i * TAG_BYTES, (i + 1) * TAG_BYTES)).toString("hex"),
+      address: room.jited_ksyms.view.getBigUint64(i * 8, true),
+      length: room.jited_func_lens.view.getUint32(i * 4, true),
+      typeId: room.func_info.view.getUint32(i * 8 + 4, true),
+    })),
+    insns: room.xlated_prog_insns.bytes.slice(),
+  };
 }
 
 /** The blob of a BTF object, or undefined when it has gone meanwhile. */

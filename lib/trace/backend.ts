@@ -1,6 +1,8 @@
 /** What the three ways of probing have in common, for the session that uses one. */
 import type { ProgramSpec } from "../../asm/code.ts";
+import type { BeneathProbe } from "../../bpf-programs/stack_programs.ts";
 import type { Program } from "../sys/program.ts";
+import type { TracedFunction } from "./functions.ts";
 
 export type BackendName = "kprobe-multi" | "kprobe" | "tracepoint";
 
@@ -41,6 +43,12 @@ export interface ProbeBackend extends Disposable {
   close(): void;
   /** Sees to what closed probes leave behind; `say` tells the user about work that holds up the exit. */
   release(options: { say: (sentence: string) => void; signal: AbortSignal }): Promise<void>;
+}
+
+/** A backend that probes functions, and can do so while it runs. */
+export interface FunctionBackend extends ProbeBackend {
+  /** Probes these, which have no packet; returns those that it could not probe. */
+  attachBeneath(functions: readonly TracedFunction[], probe: BeneathProbe): Promise<ProbeFailure[]>;
 }
 
 /** Loads a program with the session's maps. */

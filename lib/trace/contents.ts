@@ -21,6 +21,8 @@ export interface WantedContents {
   readonly controlBlock?: boolean;
   /** addresses and ports of the packet inside a tunnel's */
   readonly tunnel?: boolean;
+  /** which map a function on one is about */
+  readonly mapOperation?: boolean;
   /** structs to copy whole */
   readonly dumps?: readonly (keyof typeof structs)[];
   /** numbers to read, C about `skb` */

@@ -11,6 +11,8 @@ import {
   bulkEndProgram,
   handOverProgram,
   hasSessions,
+  headChangeProgram,
+  headerCopyProgram,
   joinedProgram,
   lateEndProgram,
   lineageExitProgram,
@@ -60,6 +62,9 @@ const origins = [
   ..."__netdev_alloc_skb __napi_alloc_skb napi_alloc_skb sk_stream_alloc_skb".split(" "),
 ];
 
+/** The same, of memory that they are given: a frame's, perhaps. */
+const builders = ["build_skb_around", "__xdp_build_skb_from_frame"];
+
 /** A function, and the program that is told when it returns, or begins. */
 interface Turn {
   readonly name: string;
@@ -76,6 +81,12 @@ const handOvers: readonly Turn[] = [
     name: "inet_frag_reasm_finish",
     program: (options, traced) => joinedProgram(options, { ...traced, parent: 1 }),
   },
+];
+
+/** Functions at which the buffer of a packet is another one, where frames are packets too. */
+const headTurns: readonly Turn[] = [
+  { name: "skb_copy_header", program: headerCopyProgram },
+  { name: "pskb_expand_head", program: headChangeProgram },
 ];
 
 /** Functions that free an sk_buff themselves. */
@@ -132,12 +143,15 @@ export function attachLineage(
 ): Lineage {
   using opened = new DisposableStack();
   const programs: Program[] = [], links: Disposable[] = [], remarks: string[] = [];
-  const session = attachSession(present(types, [...children, ...origins]), options, context, load);
+  const frames = options.tracking?.frames === true, makers = frames ? [...origins, ...builders] : origins;
+  const session = attachSession(present(types, [...children, ...makers]), options, context, load);
   if (session !== undefined) {
     programs.push(opened.use(session.program));
     links.push(opened.use(session.link));
   }
-  for (const { what, members } of turnsToAttach(types, session !== undefined)) {
+  for (
+    const { what, members } of turnsToAttach(types, makers, { inSession: session !== undefined, frames })
+  ) {
     const refused = new Map<string, string>();
     for (const { name, unless, program: make } of members) {
       const btfId = types.functionId(name);
@@ -163,7 +177,11 @@ interface Turns {
 }
 
 /** @param inSession a session sees what functions return, for all of them at once */
-function turnsToAttach(types: BtfTypes, inSession: boolean): Turns[] {
+function turnsToAttach(
+  types: BtfTypes,
+  makers: readonly string[],
+  { inSession, frames }: { readonly inSession: boolean; readonly frames: boolean },
+): Turns[] {
   const returning = (names: readonly string[]): Turn[] =>
     inSession ? [] : names.map((name) => ({
       name,
@@ -180,7 +198,11 @@ function turnsToAttach(types: BtfTypes, inSession: boolean): Turns[] {
     },
     {
       what: "A packet from these may be taken for an earlier one at its address",
-      members: returning(origins),
+      members: returning(makers),
+    },
+    {
+      what: "Packets that are turned into frames may be lost at these",
+      members: frames ? headTurns : [],
     },
     { what: "What these free is followed until its address is used again", members: lateEnds },
   ];

@@ -1,17 +1,19 @@
 /**
- * BPF programs that are loaded on this machine and work on packets, as far as tracing them needs: each one's entry
- * function and the name that the kernel has for it.
+ * BPF programs that are loaded on this machine and work on packets, as far as tracing them needs: the functions of each
+ * that have the packet, and the names that the kernel has for them.
  */
-import { BTF_KIND, parseBtf } from "../btf/parse.ts";
+import { type Btf, BTF_KIND, parseBtf } from "../btf/parse.ts";
+import { parameters, pointee, strip } from "../btf/walk.ts";
 import { BtfError, KernelError } from "../errors.ts";
 import {
   bpfBtfById,
   bpfObjGetInfoByFd,
-  bpfProgEntry,
+  bpfProgCode,
   bpfProgGetFdById,
   bpfProgGetNextId,
   bpfProgInfo,
   infoName,
+  type ProgramFunction,
 } from "../sys/bpf.ts";
 import { OwnedFd } from "../sys/fd.ts";
 
@@ -21,24 +23,38 @@ export type ProgramKind = "tc" | "xdp";
 /** enum bpf_prog_type. Actions of tc have the same context as its classifiers. */
 const kindOf: Readonly<Record<number, ProgramKind>> = { 3: "tc", 4: "tc", 6: "xdp" };
 
+/** What a program's functions call the packet. */
+const contexts: Readonly<Record<ProgramKind, string>> = { tc: "__sk_buff", xdp: "xdp_md" };
+/** Arguments that a function of a program can have. */
+const MAX_ARGUMENTS = 5;
+
+/** A function of a program that has the packet. */
+export interface PacketFunction {
+  /** as /proc/kallsyms has it: bpf_prog_TAG_NAME[bpf] */
+  readonly symbol: string;
+  /** BTF id of it, in its program's own BTF */
+  readonly btfId: number;
+  /** of its machine code */
+  readonly address: bigint;
+  /** which argument is the packet, from 0 */
+  readonly argument: number;
+}
+
 /** A program that can be traced; its owner closes it. */
 export class LoadedProgram extends OwnedFd {
   readonly id: number;
   readonly kind: ProgramKind;
-  /** as /proc/kallsyms has it: bpf_prog_TAG_NAME[bpf] */
-  readonly symbol: string;
-  /** BTF id of its entry function, in its own BTF */
-  readonly btfId: number;
-  /** of its machine code */
-  readonly address: bigint;
+  /** the function that it begins with */
+  readonly entry: PacketFunction;
+  /** those that it calls with the packet */
+  readonly parts: readonly PacketFunction[];
 
-  constructor(fd: number, members: Pick<LoadedProgram, "id" | "kind" | "symbol" | "btfId" | "address">) {
+  constructor(fd: number, members: Pick<LoadedProgram, "id" | "kind" | "entry" | "parts">) {
     super(fd);
     this.id = members.id;
     this.kind = members.kind;
-    this.symbol = members.symbol;
-    this.btfId = members.btfId;
-    this.address = members.address;
+    this.entry = members.entry;
+    this.parts = members.parts;
   }
 }
 
@@ -71,16 +87,27 @@ export function examineProgram(
     const info = bpfObjGetInfoByFd(fd, bpfProgInfo), kind = kindOf[info.type], name = infoName(info.name);
     if (kind === undefined || !kinds.has(kind)) return undefined;
     if (info.btf_id === 0) return { id, name, why: "it was loaded without BTF" };
-    const { typeId, address } = bpfProgEntry(fd);
-    if (typeId === 0) return { id, name, why: "its BTF does not say where its functions are" };
-    if (address === 0n) {
+    const { functions, tag } = bpfProgCode(fd), [first, ...others] = functions;
+    if (first === undefined || first.typeId === 0) {
+      return { id, name, why: "its BTF does not say where its functions are" };
+    }
+    if (first.address === 0n) {
       return { id, name, why: "it was not compiled, or its address is hidden (kernel.kptr_restrict)" };
     }
-    const entry = entryName(info.btf_id, typeId);
-    if (entry === undefined) return { id, name, why: "its BTF does not describe its entry function" };
+    const btf = btfOf(info.btf_id);
+    if (btf === undefined || nameOf(btf, first) === undefined) {
+      return { id, name, why: "its BTF does not describe its entry function" };
+    }
     keep = true;
-    const symbol = `bpf_prog_${Buffer.from(info.tag).toString("hex")}_${entry}[bpf]`;
-    return new LoadedProgram(fd, { id, kind, symbol, btfId: typeId, address });
+    return new LoadedProgram(fd, {
+      id,
+      kind,
+      entry: packetFunction(btf, { ...first, tag }, 0),
+      parts: others.flatMap((part) => {
+        const argument = contextArgument(btf, part, contexts[kind]);
+        return argument === undefined ? [] : [packetFunction(btf, part, argument)];
+      }),
+    });
   } catch (error) {
     if (error instanceof BtfError) return { id, name: "", why: error.message };
     if (!(error instanceof KernelError)) throw error;
@@ -90,9 +117,28 @@ export function examineProgram(
   }
 }
 
-function entryName(btfId: number, typeId: number): string | undefined {
+function btfOf(btfId: number): Btf | undefined {
   const blob = bpfBtfById(btfId);
-  if (blob === undefined) return undefined;
-  const btf = parseBtf(blob, { name: "program" });
-  return typeId < btf.endId && btf.kind(typeId) === BTF_KIND.FUNC ? btf.nameOf(typeId) : undefined;
+  return blob === undefined ? undefined : parseBtf(blob, { name: "program" });
+}
+
+function nameOf(btf: Btf, { typeId }: ProgramFunction): string | undefined {
+  return typeId > 0 && typeId < btf.endId && btf.kind(typeId) === BTF_KIND.FUNC
+    ? btf.nameOf(typeId)
+    : undefined;
+}
+
+function packetFunction(btf: Btf, traced: ProgramFunction, argument: number): PacketFunction {
+  const symbol = `bpf_prog_${traced.tag}_${nameOf(btf, traced)}[bpf]`;
+  return { symbol, btfId: traced.typeId, address: traced.address, argument };
+}
+
+/** Which argument of a function points to the context, from 0. */
+function contextArgument(btf: Btf, traced: ProgramFunction, context: string): number | undefined {
+  if (nameOf(btf, traced) === undefined || traced.address === 0n) return undefined;
+  const index = [...parameters(btf, traced.typeId)].slice(0, MAX_ARGUMENTS).findIndex(({ type }) => {
+    const target = pointee(btf, type), struct = target === undefined ? 0 : strip(btf, target);
+    return struct !== 0 && btf.kind(struct) === BTF_KIND.STRUCT && btf.nameOf(struct) === context;
+  });
+  return index < 0 ? undefined : index;
 }

@@ -14,10 +14,12 @@ import { recursionMisses } from "./backend.ts";
 import {
   examineProgram,
   LoadedProgram,
+  type PacketFunction,
   type ProgramKind,
   programsAfter,
   type Untraceable,
 } from "./loaded_programs.ts";
+import { tailCallees } from "./tail_calls.ts";
 
 /** Loads a program that traces another one. */
 export type LoadFor = (spec: ProgramSpec, target: LoadedProgram) => Program;
@@ -54,6 +56,10 @@ export class ProgramTracing implements Disposable {
   readonly #programs: Program[] = [];
   readonly #links: Disposable[] = [];
   #last = 0;
+  /** programs that are traced, by id, until it is known whether tail calls lead there */
+  readonly #symbols = new Map<number, string>();
+  /** whether there were new programs at this look or the last one: maps are filled after programs are loaded */
+  #news = 0;
   #traced = 0;
 
   constructor(parts: ProgramTracingParts, xdpVerdicts: Verdicts) {
@@ -83,23 +89,49 @@ export class ProgramTracing implements Disposable {
       if (found === undefined) continue;
       if (found instanceof LoadedProgram) {
         using target = found;
-        const { id, symbol } = target;
-        for (const where of this.#hasExits ? ["entry", "exit"] as const : ["entry"] as const) {
-          const why = this.#attach(target, where);
+        const { id, entry, parts } = target;
+        this.#news = 2;
+        const hooks = [
+          [entry, "entry"],
+          ...(this.#hasExits ? [[entry, "exit"] as const] : []),
+          ...parts.map((part) => [part, "part"] as const),
+        ] as const;
+        for (const [where, at] of hooks) {
+          const why = this.#attach(target, where, at);
           if (why === undefined) continue;
-          refused.push(sentence({ id, name: symbol, why }));
-          break;
+          refused.push(sentence({ id, name: where.symbol, why }));
+          if (where === entry) break;
         }
+        this.#symbols.set(id, entry.symbol);
       } else refused.push(sentence(found));
+    }
+    if (this.#news > 0) {
+      this.#news--;
+      refused.push(...this.#tailCalled());
     }
     return refused;
   }
 
-  #attach(target: LoadedProgram, where: ProgramHook["at"]): string | undefined {
-    const { options, load, xdpExpression } = this.#parts, { btfId, symbol, kind } = target;
+  /** What is said of programs that tail calls lead to, once of each. */
+  #tailCalled(): string[] {
+    const told: string[] = [];
+    for (const { program, map } of tailCallees()) {
+      const symbol = this.#symbols.get(program);
+      if (symbol === undefined) continue;
+      this.#symbols.delete(program);
+      told.push(
+        `Tail calls to BPF program ${program} (${symbol}) by map ${map} are not shown: they jump past the place where ` +
+          "it can be traced; the exit of who jumped has its verdict",
+      );
+    }
+    return told;
+  }
+
+  #attach(target: LoadedProgram, traced: PacketFunction, where: ProgramHook["at"]): string | undefined {
+    const { options, load, xdpExpression } = this.#parts, { kind } = target, { btfId, symbol } = traced;
     // Machine code begins at multiples of 4, so that no other program's does behind that.
-    const address = where === "entry" ? target.address : target.address + 1n;
-    const hook = { btfId, at: where, address };
+    const address = where === "exit" ? traced.address + 1n : traced.address;
+    const hook = { btfId, at: where, address, argument: traced.argument };
     try {
       const program = load(
         kind === "tc" ? tcProgram(options, hook) : xdpProgram(options, hook, xdpExpression),
@@ -108,7 +140,7 @@ export class ProgramTracing implements Disposable {
       this.#programs.push(program);
       this.#named.set(address, {
         name: `${symbol}(${kind})`,
-        ...(where === "entry" ? {} : { verdicts: kind === "tc" ? tcVerdicts : this.#xdpVerdicts }),
+        ...(where !== "exit" ? {} : { verdicts: kind === "tc" ? tcVerdicts : this.#xdpVerdicts }),
       });
       this.#links.push(attachTracing(program));
       if (where === "entry") this.#traced++;

@@ -25,18 +25,22 @@ import { pageSize } from "../sys/ffi.ts";
 import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import { readMemoryMap } from "../sys/memory_map.ts";
 import { loadProgram } from "../sys/program.ts";
-import type { BackendName, Load, ProbeBackend } from "./backend.ts";
+import type { BackendName, FunctionBackend, Load, ProbeBackend } from "./backend.ts";
 import { ClassicKprobeBackend } from "./backends/kprobe.ts";
 import { KprobeMultiBackend, requireFtrace, requireKprobeMulti } from "./backends/kprobe_multi.ts";
 import { TracepointBackend } from "./backends/tracepoint.ts";
 import { BackendWithEnds } from "./backends/with_ends.ts";
+import { BackendWithBeneath } from "./backends/with_beneath.ts";
 import { BackendWithPrograms } from "./backends/with_programs.ts";
+import { BeneathProbes } from "./beneath_probes.ts";
 import { choose, type Chosen } from "./choose.ts";
 import { compileContents, type RecordContents, type WantedContents } from "./contents.ts";
 import { DropReasons } from "./drop_reasons.ts";
-import { findExtras, hasEnds, noExtras } from "./extras.ts";
+import { type Extras, findExtras, hasEnds, noExtras } from "./extras.ts";
 import { GappedRing } from "./gapped_ring.ts";
-import { readFunctionSources, selectFunctions, type TracedFunction } from "./functions.ts";
+import { readFunctionSources, selectFunctions, type Selection, type TracedFunction } from "./functions.ts";
+import { HelperCalls } from "./helper_calls.ts";
+import { type HelperPlaces, helperPlaces } from "./helper_places.ts";
 import { attachLineage, endingTracepoints, type Lineage } from "./lineage.ts";
 import { wholeName } from "./pattern.ts";
 import type { ProgramKind } from "./loaded_programs.ts";
@@ -75,6 +79,8 @@ export interface SessionOptions {
   readonly stacks?: boolean;
   /** functions without a packet to show in this way */
   readonly packetlessFunctions?: readonly string[];
+  /** shows the functions that BPF programs call beneath a packet */
+  readonly helpers?: boolean;
   /** BPF programs to trace too, of these kinds */
   readonly programs?: readonly ProgramKind[];
   /** C, about `xdp`: frames to show of XDP programs */
@@ -115,6 +121,8 @@ export class Session implements Disposable {
   readonly contents: RecordContents;
   /** why a backend that would have been better was not taken */
   readonly remarks: readonly string[];
+  /** names of the functions without a packet that are shown */
+  readonly packetless: ReadonlySet<string>;
   readonly #maps: Maps;
   readonly #ring: RingBuffer;
   readonly #view: DataView;
@@ -130,10 +138,11 @@ export class Session implements Disposable {
     maps: Maps,
     trace: TraceOptions,
     load: Load,
-    { backend, remarks, contents, warnings, asides }: Opened,
+    { backend, remarks, contents, warnings, asides, packetless }: Opened,
   ) {
     this.#warnings = warnings;
     this.types = types;
+    this.packetless = packetless;
     this.contents = contents;
     this.remarks = remarks;
     this.#maps = maps;
@@ -264,7 +273,9 @@ export async function openSession(
     meta,
     tuple,
     additions,
-    ...(follow || ids || stacks ? { tracking: { follow, ids, stacks } } : {}),
+    ...(follow || ids || stacks
+      ? { tracking: { follow, ids, stacks, frames: options.programs?.includes("xdp") === true } }
+      : {}),
     ...(filter === undefined ? {} : { filter }),
     ...(tunnel === undefined ? {} : { tunnel }),
     ...(mark === undefined ? {} : { mark }),
@@ -275,8 +286,18 @@ export async function openSession(
   };
   if (stacks) requireStacks(options.backend);
   const load: Load = (spec) => loadProgram(spec, { maps });
-  const context = probeContext(process.arch, pageSize), warnings: string[] = [];
-  const select = async () => {
+  const context = probeContext(process.arch, pageSize), warnings: string[] = [], names = new Set(packetless);
+  const withBeneath = (backend: FunctionBackend, { extras: { packetless: named }, places }: Selected) => {
+    if (named.length === 0 && places === undefined) return backend;
+    const helpers = places === undefined ? undefined : {
+      places,
+      calls: new HelperCalls(maps.get(trace.maps.callers), places.base, {
+        kfuncsById: process.arch === "arm64",
+      }),
+    };
+    return new BackendWithBeneath(backend, new BeneathProbes(trace, types, load), { named, helpers }, names);
+  };
+  const select = async (): Promise<Selected> => {
     const sources = readFunctionSources({
       kernel: btf,
       modules: moduleTypes(btf, options.modules),
@@ -290,10 +311,11 @@ export async function openSession(
       const extras = trace.tracking === undefined
         ? undefined
         : findExtras(all, selection, { stacks, packetless });
+      const places = options.helpers === true ? helperPlaces(all, selection.recordAddresses) : undefined;
       releaseMemory();
       if (extras === undefined) return { selection, extras: noExtras };
       if (!hasEnds(extras)) warnings.push(ENDLESS);
-      return { selection, extras };
+      return { selection, extras, ...(places === undefined ? {} : { places }) };
     }
     if (options.functionPattern === "") {
       throw new UnsupportedError("Cannot find a function that takes a packet and can be traced", {
@@ -312,21 +334,27 @@ export async function openSession(
     async "kprobe-multi"() {
       requireKprobeMulti(types);
       requireFtrace();
-      const { selection, extras } = await select();
-      return new KprobeMultiBackend(selection, trace, context, load, maps, extras);
+      const selected = await select(), { selection, extras } = selected;
+      return withBeneath(
+        new KprobeMultiBackend(selection, trace, context, load, maps, extras),
+        selected,
+      );
     },
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
-      const { selection, extras } = await select();
-      return new ClassicKprobeBackend(
-        kprobes,
-        selection,
-        trace,
-        context,
-        load,
-        maps,
-        extras,
-        options.kprobeBatch,
+      const selected = await select(), { selection, extras } = selected;
+      return withBeneath(
+        new ClassicKprobeBackend(
+          kprobes,
+          selection,
+          trace,
+          context,
+          load,
+          maps,
+          extras,
+          options.kprobeBatch,
+        ),
+        selected,
       );
     },
     // deno-lint-ignore require-await
@@ -372,7 +400,14 @@ export async function openSession(
       }, types.enumNames("xdp_action")),
       programs,
     );
-    return new Session(types, maps, trace, load, { ...chosen, backend: whole, contents, warnings, asides });
+    return new Session(types, maps, trace, load, {
+      ...chosen,
+      backend: whole,
+      contents,
+      warnings,
+      asides,
+      packetless: names,
+    });
   } catch (error) {
     maps[Symbol.dispose]();
     throw error;
@@ -428,4 +463,14 @@ interface Opened extends Chosen {
   readonly asides: readonly TracepointHook[];
   /** what cannot be told of packets that are followed */
   readonly warnings: readonly string[];
+  /** names of functions without a packet; grows */
+  readonly packetless: ReadonlySet<string>;
+}
+
+/** What a backend for functions is given. */
+interface Selected {
+  readonly selection: Selection;
+  readonly extras: Extras;
+  /** absent: helpers are not asked for */
+  readonly places?: HelperPlaces;
 }

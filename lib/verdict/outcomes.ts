@@ -65,7 +65,7 @@ export interface OutcomeOptions extends LivesOptions {
   /** no packet leaves a queue unseen: what entered one and was not seen again is still there */
   readonly sees?: { readonly queues: boolean; readonly sockets: boolean };
   /** functions without a packet: that one ran beneath a packet's function says nothing of where the packet is */
-  readonly packetless?: readonly string[];
+  readonly packetless?: ReadonlySet<string>;
 }
 
 export class Outcomes {
@@ -87,7 +87,7 @@ export class Outcomes {
     interfaces: InterfaceNames,
     {
       rows = DEFAULT_ROWS,
-      packetless = [],
+      packetless = new Set(),
       sees = { queues: false, sockets: false },
       ...lives
     }: OutcomeOptions = {},

@@ -21,10 +21,10 @@ export class Stations {
   readonly #packetless: ReadonlySet<string>;
   readonly #known = new Map<number, { readonly high: number; readonly station: Station }>();
 
-  /** @param packetless names of functions without a packet */
-  constructor(names: Names, packetless: readonly string[]) {
+  /** @param packetless names of functions without a packet; may grow */
+  constructor(names: Names, packetless: ReadonlySet<string>) {
     this.#names = names;
-    this.#packetless = new Set(packetless);
+    this.#packetless = packetless;
   }
 
   at(view: DataView, offset: number): Station {

@@ -124,6 +124,8 @@ describe("values", () => {
       filterFunc: "",
       filterIfname: undefined,
       filterKprobeBatch: 10,
+      filterTrackBpfHelpers: false,
+      outputBpfmap: false,
       filterMark: { mark: 0, mask: 0 },
       filterNetns: undefined,
       filterNonSkbFuncs: [],

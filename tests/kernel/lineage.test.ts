@@ -104,12 +104,12 @@ class Family implements Disposable {
     const { tracked, tracking } = this.#options.maps;
     this.#maps.get(tracked).update(key(this.packet(packet)), bigints(stamp));
     const { untracked, tracked: before } = this.counts();
-    this.#maps.get(tracking).update(0, bigints(before + 1n, untracked, 0n));
+    this.#maps.get(tracking).update(0, bigints(before + 1n, untracked, 0n, 0n));
   }
 
   /** As if nothing were tracked, whatever is in the set. */
   closeGate(): void {
-    this.#maps.get(this.#options.maps.tracking).update(0, bigints(0n, 0n, 0n));
+    this.#maps.get(this.#options.maps.tracking).update(0, bigints(0n, 0n, 0n, 0n));
   }
 
   returns(parent: bigint, child: bigint): void {

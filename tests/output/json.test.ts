@@ -74,6 +74,30 @@ function event(values: RecordValues, setting: Setting = {}): Record<string, unkn
 
 const BARE = { outputMeta: false, outputTuple: false } as const;
 
+test("--output-bpfmap: the map, key and value of functions on one", () => {
+  const options = { ...BARE, record: recordLayout({ mapOperation: true }) };
+  const map = { has: 7, id: 5, name: "flows", sizes: [4, 2] as const, key: "2a000000", value: "ff00" };
+  const shown = (has: number) => event({ map: { ...map, has } }, { options })["bpf_map"];
+  expect(shown(7)).toEqual({
+    id: 5,
+    name: "flows",
+    key_size: 4,
+    value_size: 2,
+    key: "2a000000",
+    value: "ff00",
+  });
+  expect(shown(1 | 2 | 8)).toEqual({
+    id: 5,
+    name: "flows",
+    key_size: 4,
+    value_size: 2,
+    key: "2a000000",
+    value: null,
+  });
+  expect(shown(1)).toEqual({ id: 5, name: "flows", key_size: 4, value_size: 2 });
+  expect(shown(0)).toBeUndefined();
+});
+
 describe("who called", () => {
   const symbol = (address: bigint) => {
     const functions: [start: bigint, name: string][] = [

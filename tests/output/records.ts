@@ -39,6 +39,15 @@ export interface RecordValues extends Partial<Omit<PacketEvent, "comm" | "header
   missing?: number;
   /** undefined: it has none */
   expressions?: readonly (bigint | undefined)[];
+  /** bits of MAP_HAS, then id, name, sizes, and bytes of key and value */
+  map?: {
+    readonly has: number;
+    readonly id: number;
+    readonly name: string;
+    readonly sizes: readonly [key: number, value: number];
+    readonly key?: string;
+    readonly value?: string;
+  };
   /** whether the expressions are about a frame in an XDP program */
   ofFrame?: boolean;
 }
@@ -61,6 +70,7 @@ export function record(
     missing = 0,
     expressions = [],
     ofFrame = false,
+    map,
     ...values
   }: RecordValues = {},
   { size, fields }: RecordLayout = recordLayout(),
@@ -89,6 +99,16 @@ export function record(
   for (const name of ["skb", "sharedInfo"] as const) {
     const field = fields[name], copy = fromHex(copies[name] ?? "");
     if (field !== undefined) new Uint8Array(view.buffer).set(copy, field.offset);
+  }
+  if (map !== undefined && fields.mapHas !== undefined) {
+    const { has, id, sizes } = map, out = new Uint8Array(view.buffer);
+    fields.mapHas.type.encode(view, fields.mapHas.offset, has);
+    fields.mapId!.type.encode(view, fields.mapId!.offset, id);
+    fields.mapKeySize!.type.encode(view, fields.mapKeySize!.offset, sizes[0]);
+    fields.mapValueSize!.type.encode(view, fields.mapValueSize!.offset, sizes[1]);
+    out.set(new TextEncoder().encode(map.name), fields.mapName!.offset);
+    out.set(fromHex(map.key ?? ""), fields.mapKey!.offset);
+    out.set(fromHex(map.value ?? ""), fields.mapValue!.offset);
   }
   const bytes = fromHex(headers), name = new TextEncoder().encode(comm);
   const padded = new Uint8Array(HEADER_BYTES), commBytes = new Uint8Array(16);

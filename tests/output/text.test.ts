@@ -220,6 +220,51 @@ describe("pwru's lines", () => {
     ]);
   });
 
+  test("--output-bpfmap: below the functions on a map, whatever the bytes are", () => {
+    const options = { outputMeta: false, outputTuple: false, record: recordLayout({ mapOperation: true }) };
+    const map = { has: 7, id: 5, name: "flo\x1bws", sizes: [4, 20], key: "2a000000" } as const;
+    const value = "41424344 1b5b324a 00ff7f20 30313233 7e000000";
+    const function_ = "0xffff8880052a4e00 1   ~/bin/curl:12345 ip_output";
+    const records = [
+      { map: { ...map, value } },
+      { map: { ...map, has: 1 | 2 | 8 } },
+      { map: { ...map, has: 1, sizes: [0, 300] as const } },
+      { map: { ...map, has: 0 } },
+    ];
+    expect(printed(records, { options }).slice(1)).toEqual([
+      function_,
+      "map_id: 5",
+      "map_name: flo?ws",
+      "key(4):",
+      "00000000  2a 00 00 00                                       |*...|",
+      "value(20):",
+      "00000000  41 42 43 44 1b 5b 32 4a  00 ff 7f 20 30 31 32 33  |ABCD.[2J... 0123|",
+      "00000010  7e 00 00 00                                       |~...|",
+      function_,
+      "map_id: 5",
+      "map_name: flo?ws",
+      "key(4):",
+      "00000000  2a 00 00 00                                       |*...|",
+      "value(20): none",
+      function_,
+      "map_id: 5",
+      "map_name: flo?ws",
+      function_,
+    ]);
+  });
+
+  test("--output-bpfmap: of a long key as much as there is", () => {
+    const options = { outputMeta: false, outputTuple: false, record: recordLayout({ mapOperation: true }) };
+    const map = { has: 3, id: 5, name: "m", sizes: [1000, 0] as const, key: "11".repeat(256) };
+    const lines = printed([{ map }], { options });
+    expect(lines.slice(2, 5)).toEqual([
+      "map_id: 5",
+      "map_name: m",
+      "key(1000):",
+    ]);
+    expect(lines.length).toBe(5 + 16);
+  });
+
   test("--output-xdp-metadata: of frames only, and --output-skb-metadata of the others", () => {
     const value = (label: string) => ({ source: `x->${label}`, label, text: String, plain: Number });
     const record = recordLayout({ values: [someValue], xdpValues: [someValue, someValue] });

@@ -263,7 +263,7 @@ describe("memory is bounded", () => {
 });
 
 test("functions without a packet are no places where it is", () => {
-  const stream = new Stream({ packetless: ["kmem_cache_free"] });
+  const stream = new Stream({ packetless: new Set(["kmem_cache_free"]) });
   const path = "tp:netif_receive_skb@1 ip_rcv kmem_cache_free kfree_skb_reason(NO_SOCKET) kmem_cache_free " +
     "tp:kfree_skb(NO_SOCKET) kfree_skbmem kmem_cache_free kmem_cache_free[other]";
   expect(rows(steps(path), stream)).toEqual(["1 dropped ip_rcv NO_SOCKET"]);

@@ -5,7 +5,7 @@
 import type { ProgramSpec } from "../../../asm/code.ts";
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
 import { type Fate, kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/trace.ts";
-import { stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
+import { type BeneathProbe, stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";
 import type { KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";
@@ -14,8 +14,8 @@ import { symbolText } from "../../symbols/table.ts";
 import type { Program } from "../../sys/program.ts";
 import {
   type AttachProgress,
+  type FunctionBackend,
   type Load,
-  type ProbeBackend,
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
@@ -31,7 +31,7 @@ const USUAL = 1;
 /** After a breakpoint on x86-64 the instruction pointer is one byte further. */
 const BREAKPOINT_BYTES = process.arch === "x64" ? 1n : 0n;
 
-export class ClassicKprobeBackend implements ProbeBackend {
+export class ClassicKprobeBackend implements FunctionBackend {
   readonly name = "kprobe";
   readonly failures: ProbeFailure[] = [];
   readonly remarks: string[] = [];
@@ -46,6 +46,8 @@ export class ClassicKprobeBackend implements ProbeBackend {
   readonly #maps: Maps;
   readonly #programs: Program[] = [];
   readonly #batchSize: number | undefined;
+  /** whose misses say nothing */
+  readonly #uncounted: Program[] = [];
 
   constructor(
     chosen: ChosenKprobes<TracedFunction>,
@@ -74,7 +76,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
   }
 
   get found(): number {
-    return this.#functions.length + this.#extras.packetless.length;
+    return this.#functions.length;
   }
 
   async attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
@@ -116,7 +118,7 @@ export class ClassicKprobeBackend implements ProbeBackend {
 
   /** By programs of their own, before the others; returns how many of them will be shown. */
   async #attachExtras(signal: AbortSignal): Promise<number> {
-    const { shown: seen, unseen, watched, packetless } = this.#extras;
+    const { shown: seen, unseen, watched } = this.#extras;
     const attach = async (
       targets: readonly TracedFunction[],
       programOf: (argument: number) => ProgramSpec,
@@ -143,9 +145,24 @@ export class ClassicKprobeBackend implements ProbeBackend {
       kprobeProgram(this.#options, this.#context, argument, fate);
     for (const { fate, functions } of unseen) await attach(functions, fated(fate), false);
     await attach(watched, () => stackWatchProgram(this.#options, this.#context, "kprobe"), false);
-    let attached = await attach(packetless, () => stackProgram(this.#options, this.#context, "kprobe"));
+    let attached = 0;
     for (const { fate, functions } of seen) attached += await attach(functions, fated(fate));
     return attached;
+  }
+
+  async attachBeneath(
+    functions: readonly TracedFunction[],
+    probe: BeneathProbe,
+  ): Promise<ProbeFailure[]> {
+    if (functions.length === 0) return [];
+    const program = this.#load(stackProgram(this.#options, this.#context, "kprobe", probe));
+    // Our own programs call helpers as well, and no probe sees that.
+    (probe.fromPrograms ? this.#uncounted : this.#programs).push(program);
+    const { failed } = await this.#kprobes.attach([functions], new Map([[1, program.fd]]), {
+      recordAddresses: this.#recordAddresses,
+      uncounted: probe.fromPrograms,
+    });
+    return failed.map(({ target, code }) => ({ name: symbolText(target), code }));
   }
 
   nameOf(address: bigint): string | undefined {
@@ -167,7 +184,9 @@ export class ClassicKprobeBackend implements ProbeBackend {
 
   [Symbol.dispose](): void {
     this.#kprobes[Symbol.dispose]();
-    for (const program of this.#programs.splice(0)) program[Symbol.dispose]();
+    for (const program of [...this.#programs.splice(0), ...this.#uncounted.splice(0)]) {
+      program[Symbol.dispose]();
+    }
   }
 }
 

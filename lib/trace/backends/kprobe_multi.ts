@@ -9,7 +9,7 @@
 import { readFileSync } from "node:fs";
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
 import { type Fate, kprobeMultiPositionsProgram, kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
-import { stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
+import { type BeneathProbe, stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { KernelTypes, ProgramSpec } from "../../../asm/code.ts";
 import { UnsupportedError } from "../../errors.ts";
@@ -27,8 +27,8 @@ import { isErrno } from "../../sys/ffi.ts";
 import { loadProgram, type Program } from "../../sys/program.ts";
 import {
   type AttachProgress,
+  type FunctionBackend,
   type Load,
-  type ProbeBackend,
   type ProbeFailure,
   recursionMisses,
 } from "../backend.ts";
@@ -97,7 +97,7 @@ interface Group {
   readonly counts: boolean;
 }
 
-export class KprobeMultiBackend implements ProbeBackend {
+export class KprobeMultiBackend implements FunctionBackend {
   readonly name = "kprobe-multi";
   readonly remarks: string[] = [];
   readonly failures: ProbeFailure[] = [];
@@ -112,6 +112,9 @@ export class KprobeMultiBackend implements ProbeBackend {
   readonly #names = new Map<bigint, string>();
   readonly #programs: Program[] = [];
   readonly #links: Link[] = [];
+  /** misses of these are calls by programs of our own, not to be told from others */
+  readonly #uncounted = new Set<Program>();
+  readonly #uncountedLinks: Link[] = [];
   /** by links that are closed */
   #missed = 0n;
   /** links of a program that does nothing, left from looking for addresses that the kernel refuses */
@@ -132,30 +135,26 @@ export class KprobeMultiBackend implements ProbeBackend {
     this.#options = options;
     this.#context = context;
     this.#load = load;
-    for (const traced of [...functions, ...extras.packetless]) {
-      for (const entry of entries(traced, recordAddresses)) this.#names.set(entry, symbolText(traced));
+    this.#name(functions);
+  }
+
+  #name(functions: readonly TracedFunction[]): void {
+    for (const traced of functions) {
+      for (const entry of entries(traced, this.#recordAddresses)) {
+        this.#names.set(entry, symbolText(traced));
+      }
     }
   }
 
   get found(): number {
-    return this.#functions.length + this.#extras.packetless.length;
+    return this.#functions.length;
   }
 
   attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
     let done = 0;
     for (const { functions, program: spec, counts } of this.#groups()) {
       if (signal.aborted) break;
-      const program = this.#load(spec());
-      this.#programs.push(program);
-      const attached = attachKprobeMultiWherePossible(program, {
-        addresses: BigUint64Array.from(functions, ({ address }) => address),
-      });
-      if (attached.link !== undefined) this.#links.push(attached.link);
-      this.#trials.push(...attached.trials);
-      const refused = attached.refused.map((index) => ({
-        name: symbolText(functions[index] as TracedFunction),
-        code: "EINVAL",
-      }));
+      const refused = this.#attach(functions, spec(), true);
       if (!counts) {
         this.remarks.push(...unseenRemarks(refused));
         continue; // nobody asked for them
@@ -168,9 +167,33 @@ export class KprobeMultiBackend implements ProbeBackend {
     return Promise.resolve();
   }
 
+  /** Returns what was refused. */
+  #attach(functions: readonly TracedFunction[], spec: ProgramSpec, countMisses: boolean): ProbeFailure[] {
+    const program = this.#load(spec);
+    this.#programs.push(program);
+    if (!countMisses) this.#uncounted.add(program);
+    const attached = attachKprobeMultiWherePossible(program, {
+      addresses: BigUint64Array.from(functions, ({ address }) => address),
+    });
+    if (attached.link !== undefined) (countMisses ? this.#links : this.#uncountedLinks).push(attached.link);
+    this.#trials.push(...attached.trials);
+    return attached.refused.map((index) => ({
+      name: symbolText(functions[index] as TracedFunction),
+      code: "EINVAL",
+    }));
+  }
+
+  attachBeneath(functions: readonly TracedFunction[], probe: BeneathProbe): Promise<ProbeFailure[]> {
+    if (functions.length === 0) return Promise.resolve([]);
+    this.#name(functions);
+    const spec = stackProgram(this.#options, this.#context, "kprobe-multi", probe);
+    // Our own programs call helpers as well, and no probe sees that.
+    return Promise.resolve(this.#attach(functions, spec, !probe.fromPrograms));
+  }
+
   /** Functions that one program serves; ends and beginnings of packets first. */
   #groups(): Group[] {
-    const { shown, unseen, watched, packetless } = this.#extras;
+    const { shown, unseen, watched } = this.#extras;
     const options = this.#options, context = this.#context;
     const special = new Set(shown.flatMap(({ functions }) => functions.map(({ address }) => address)));
     const lives = this.#functions.filter(({ address }) => !special.has(address));
@@ -192,7 +215,6 @@ export class KprobeMultiBackend implements ProbeBackend {
       ...shown.flatMap(({ fate, functions }) => usual(fate, functions)),
       ...usual("lives", lives.filter(({ argument }) => USUAL.has(argument))),
       { functions: others, program: () => kprobeMultiPositionsProgram(options, context), counts: true },
-      { functions: packetless, program: () => stackProgram(options, context, "kprobe-multi"), counts: true },
     ];
     return groups.filter(({ functions }) => functions.length > 0);
   }
@@ -216,7 +238,7 @@ export class KprobeMultiBackend implements ProbeBackend {
 
   missed(): bigint {
     const byLinks = this.#links.reduce((sum, link) => sum + missedHits(link), this.#missed);
-    return byLinks + recursionMisses(this.#programs);
+    return byLinks + recursionMisses(this.#programs.filter((program) => !this.#uncounted.has(program)));
   }
 
   close(): void {
@@ -224,7 +246,7 @@ export class KprobeMultiBackend implements ProbeBackend {
       this.#missed += missedHits(link);
       link[Symbol.dispose]();
     }
-    for (const link of this.#trials.splice(0)) link[Symbol.dispose]();
+    for (const link of [...this.#uncountedLinks.splice(0), ...this.#trials.splice(0)]) link[Symbol.dispose]();
   }
 
   release(): Promise<void> {

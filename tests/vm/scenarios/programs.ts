@@ -18,10 +18,25 @@ function stations(lines: readonly TraceLine[]): string[] {
 }
 const told = (run: Run, chapter: string) => stations(run.lines(`${chapter}.lines`));
 
+/** Of packets that are followed through all functions: a tracer that runs once. */
+const chapters = ["pass", "drop", "tx", "redirect", "tc"];
+/** Where something happens to the packet on its way, among all the functions. */
+const turns =
+  /^(?:udp4_hwcsum|dev_hard_start_xmit|skb_copy_bits|ip_rcv_core|ip_forward|sk_skb_reason_drop|kfree_skbmem)\b|\((?:tc|xdp)\)/;
+/** Its first function, and how veth copies it for the program of XDP. */
+const beforeXdp = ["udp4_hwcsum", "dev_hard_start_xmit", "skb_copy_bits", "kfree_skbmem"];
+/** Those of a chapter, which begins with the first of them and ends with the last. */
+function way(run: Run, chapter: string): string[] {
+  const all = told(run, chapter), found = all.filter((station) => turns.test(station));
+  expect([found[0], found.at(-1)]).toEqual([all[0], all.at(-1)]);
+  return found;
+}
+
 export const programs: Scenario = {
   name: "programs",
   kernels: ["6.12"],
-  limitSeconds: 400,
+  longKernels: ["6.18", "7.3"],
+  limitSeconds: 600,
   files: (machine) => [compiled("bpf_programs", machine)],
   script: `
     topo 1500
@@ -30,7 +45,9 @@ export const programs: Scenario = {
     lasting() { ip \${1:+-n $1} neigh replace "$2" lladdr "$(ip \${4:+-n $4} -j link show "$5" | grep -oE '([0-9a-f]{2}:){5}[0-9a-f]{2}' | head -1)" dev "$3" nud permanent; }
     lasting pod 10.9.1.1 eth0 '' podveth; lasting '' 10.9.1.2 podveth pod eth0
     lasting dns 10.9.2.1 eth0 '' dnsveth; lasting '' 10.9.2.2 dnsveth dns eth0
-    pins=/sys/fs/bpf/traced; mkdir $pins
+    # Not below /sys: ip mounts another one there in a namespace.
+    mkdir -p /tmp/bpf; mount -t bpf none /tmp/bpf
+    pins=/tmp/bpf/traced; mkdir $pins
     BUN_JSC_useDFGJIT=0 ./bpf_programs pin $pins let_in:tc:0 shoot:tc:2 pass_frame:xdp:2 drop_frame:xdp:1 odd:tc:0:number \
       no_btf:tc:0:none ${bystanders.join(" ")}
     tc qdisc add dev podveth clsact; tc qdisc add dev dnsveth clsact
@@ -67,7 +84,43 @@ export const programs: Scenario = {
     head -c 200 /dev/zero | ip netns exec pod socat -u - UDP4:10.9.2.2:4097
     settle asked
     stop asked
-    rm -r $pins
+
+    away=$(cat /sys/class/net/dnsveth/ifindex)
+    BUN_JSC_useDFGJIT=0 ./bpf_programs pin $pins plain_frame:xdp:2 tx_frame:xdp:3 away_frame:xdp:4:context:redirect=$away \
+      last:tc:2 jump_on:tc:0:context:jump=last send_on:tc:7:context:redirect=$away in_parts:tc:0:context:call \
+      count_frame:xdp:2:context:count count_in:tc:0:context:count
+    frames() { ip \${3:+-n $3} link set dev $1 xdp off; [ -z "$2" ] || ip \${3:+-n $3} link set dev $1 xdp pinned $pins/$2; }
+    tc_in() { tc filter del dev podveth ingress; tc filter add dev podveth ingress bpf da pinned $pins/$1; }
+    tc filter del dev dnsveth egress; tc filter del dev podveth egress; ip link set dev dnsveth xdpgeneric off
+    ip link set dnsveth mtu 1500; ip -n dns link set eth0 mtu 1500
+    frames eth0 plain_frame pod; frames eth0 plain_frame dns; frames podveth plain_frame; tc_in in_parts
+    start followed --filter-track-skb --output-packet-id --filter-trace-xdp --filter-trace-tc 'udp and dst port 4097'
+    say pod UDP4:10.9.2.2:4098; say dns UDP4:10.9.1.2:4098; chapter followed strangers
+    # Under load the first lines may be late: there are more than these of every packet.
+    sends() {
+      local before; before=$(wc -l < "$OUT/followed.out")
+      say pod UDP4:10.9.2.2:4097; until_true 30 lines_in followed $((before + 20)); chapter followed $1
+    }
+    sends pass
+    frames podveth drop_frame; sends drop
+    frames podveth tx_frame; sends tx
+    frames podveth away_frame; sends redirect
+    frames podveth plain_frame; tc_in send_on; tc filter add dev dnsveth egress bpf da pinned $pins/jump_on
+    sends tc
+    stop followed
+
+    tc filter del dev dnsveth egress; frames podveth count_frame; tc_in count_in
+    start called --filter-track-bpf-helpers --output-bpfmap --filter-trace-xdp --filter-trace-tc --output-json \
+      --output-caller --filter-func ip_rcv_core 'udp and dst port 4097'
+    say pod UDP4:10.9.2.2:4098
+    say pod UDP4:10.9.2.2:4097
+    settle called
+    BUN_JSC_useDFGJIT=0 ./bpf_programs pin $pins later_on:tc:7:context:redirect=$away
+    tc_in later_on; nap 1.5
+    say pod UDP4:10.9.2.2:4097
+    settle called
+    stop called
+    rm -r $pins; umount /tmp/bpf
     untopo
   `,
   checks: {},
@@ -124,6 +177,124 @@ export const programs: Scenario = {
     },
     "a program that was loaded meanwhile"(run) {
       expect(told(run, "later")).toEqual(expect.arrayContaining(["late(tc)", "late(tc) TC_ACT_OK"]));
+    },
+    "followed frames: nothing of other packets, and each packet has a number of its own"(run) {
+      expect(told(run, "strangers")).toEqual([]);
+      const numbers = chapters.map((chapter) => {
+        const lines = run.lines(`${chapter}.lines`), packets = new Set(lines.map(({ packet }) => packet));
+        // while a copy is made it has no headers yet
+        const tuples = new Set(lines.map(({ tuple }) => tuple?.replace(/^\S+:\d+->/, "")));
+        expect({ chapter, packets: packets.size, tuples: [...tuples].sort() })
+          .toEqual({ chapter, packets: 1, tuples: [":0()", "10.9.2.2:4097(udp)"] });
+        return [...packets][0];
+      });
+      expect(new Set(numbers).size).toBe(chapters.length);
+    },
+    "a frame's whole way: passed by XDP, through the functions of a tc program, into the next namespace"(
+      run,
+    ) {
+      expect(way(run, "pass")).toEqual([
+        ...beforeXdp,
+        "plain_frame(xdp)",
+        "plain_frame(xdp) XDP_PASS",
+        "in_parts(tc)",
+        "in_parts_part(tc)",
+        "in_parts(tc) TC_ACT_OK",
+        "ip_rcv_core",
+        "ip_forward",
+        "dev_hard_start_xmit",
+        "plain_frame(xdp)",
+        "plain_frame(xdp) XDP_PASS",
+        "ip_rcv_core",
+        "sk_skb_reason_drop NO_SOCKET",
+        "kfree_skbmem",
+      ]);
+    },
+    "dropped by XDP"(run) {
+      expect(way(run, "drop")).toEqual([
+        ...beforeXdp,
+        "drop_frame(xdp)",
+        "drop_frame(xdp) XDP_DROP",
+        "sk_skb_reason_drop NOT_SPECIFIED",
+        "kfree_skbmem",
+      ]);
+    },
+    "sent back by XDP: its sk_buff ends, the frame becomes another one where it came from"(run) {
+      expect(way(run, "tx")).toEqual([
+        ...beforeXdp,
+        "tx_frame(xdp)",
+        "tx_frame(xdp) XDP_TX",
+        "kfree_skbmem",
+        "plain_frame(xdp)",
+        "plain_frame(xdp) XDP_PASS",
+        "ip_rcv_core",
+        "sk_skb_reason_drop OTHERHOST",
+        "kfree_skbmem",
+      ]);
+      expect(run.lines("tx.lines").at(-1)?.netns).toBe(run.lines("tx.lines")[0]?.netns as number);
+    },
+    "sent by XDP to another device"(run) {
+      expect(way(run, "redirect")).toEqual([
+        ...beforeXdp,
+        "away_frame(xdp)",
+        "away_frame(xdp) XDP_REDIRECT",
+        "kfree_skbmem",
+        "plain_frame(xdp)",
+        "plain_frame(xdp) XDP_PASS",
+        "ip_rcv_core",
+        "sk_skb_reason_drop OTHERHOST",
+        "kfree_skbmem",
+      ]);
+    },
+    "sent by tc to another device, where a program goes on in another one by a tail call, which is said"(
+      run,
+    ) {
+      expect(way(run, "tc")).toEqual([
+        ...beforeXdp,
+        "plain_frame(xdp)",
+        "plain_frame(xdp) XDP_PASS",
+        "send_on(tc)",
+        "send_on(tc) TC_ACT_REDIRECT",
+        "jump_on(tc)",
+        "jump_on(tc) TC_ACT_SHOT",
+        "sk_skb_reason_drop TC_EGRESS",
+        "kfree_skbmem",
+      ]);
+      expect(run.text("followed.err")).toMatch(
+        / WARN Tail calls to BPF program \d+ \(bpf_prog_[0-9a-f]{16}_last\[bpf\]\) by map \d+ jumps are not shown: /,
+      );
+    },
+    "what programs call, with maps, keys and values, and nothing that others call"(run) {
+      const rows = run.text("called.out").trim().split("\n").map((line) => JSON.parse(line));
+      expect(rows.at(-1)).toMatchObject({ type: "end", refused: 0 });
+      const called = rows.filter(({ caller_func }) => caller_func?.startsWith("bpf_prog_"))
+        .map(({ func, caller_func, bpf_map, skb, len, iface }) => {
+          expect(skb).toMatch(/^0x[0-9a-f]+$/);
+          return [
+            func,
+            caller_func.replace(/^bpf_prog_[0-9a-f]{16}_(\w+)\[bpf\]$/, "$1"),
+            iface.split(":")[0],
+            len,
+            bpf_map,
+          ];
+        });
+      const flows = (id: number) => ({ id, name: "flows", key_size: 4, value_size: 8, key: "2a000000" });
+      const value = "8877665544332211", ids = called.slice(0, 6).map((row) => row.at(-1)?.id);
+      const counted = (caller: string, id: number) => [
+        ["htab_map_update_elem", caller, "podveth", 48, { ...flows(id), value }],
+        ["__htab_map_lookup_elem", caller, "podveth", 48, { ...flows(id), value }],
+        ["htab_map_delete_elem", caller, "podveth", 48, flows(id)],
+      ];
+      expect(called).toEqual([
+        ...counted("count_frame", ids[0]),
+        ...counted("count_in", ids[3]),
+        ...counted("count_frame", ids[0]),
+        ["bpf_redirect", "later_on", "podveth", 48, undefined],
+      ]);
+      const others = rows.filter(({ func, caller_func }) =>
+        func !== undefined && !func.includes("bpf_prog_") && !caller_func?.startsWith("bpf_prog_")
+      );
+      expect([...new Set(others.map(({ func }) => func))]).toEqual(["ip_rcv_core"]);
     },
     "--filter-xdp-expr, with everything that can be printed, as JSON"(run) {
       const rows = run.text("asked.out").trim().split("\n").map((line) => JSON.parse(line));
