@@ -229,12 +229,14 @@ function startAgain(
     jeq(r7, 0, miss),
   ];
   const again: Code = memory === undefined ? ja(unreadable) : [
-    add(r7, r8), // r8 = linear bytes
+    view.skb.again(r6),
+    view.load(r1, header),
+    view.load(r8, "tail"), // anew: what the filter's own checks say of r8 contradicts itself on ways that are never gone
+    sub(r8, r1), // r8 = linear bytes
+    add(r7, r8),
     stx(at(fp, slot.length, u64), r7),
     st(at(fp, slot.copied, u64), 1),
-    view.skb.again(r6),
     view.load(r7, "head"),
-    view.load(r1, header),
     add(r7, r1), // r7 = the packet's first byte
     jge(r8, COPY_BYTES, unreadable),
     copyWithFragment({
