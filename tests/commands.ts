@@ -52,7 +52,8 @@ export const classified: Readonly<Record<string, string>> = {
     "tests/cli/npm_start.test.ts: its shell; the demonstration itself is in tests/kernel/demo.test.ts",
   "npm start -- icmp": "tests/cli/npm_start.test.ts: the words reach the tracer",
   "npm run bench": "boots a kernel for minutes and measures: by hand",
-  "UPDATE_GOLDEN=1 npm test -- --scenario doctor": "writes into the repository: by hand, before a release",
+  "UPDATE_GOLDEN=1 npm test -- --long --scenario doctor":
+    "writes into the repository: by hand, before a release",
   "npm ci && bun build.ts": "the first two commands again",
   "bun build.ts": "tests/run.ts builds with it before all tests",
   "bun build.ts --plain": "tests/build/static.test.ts compiles that way",

@@ -29,7 +29,7 @@ const pathOf = (kernel: KernelName) => join(folder, `${kernel}.json`);
 function kept(kernel: KernelName): Kept {
   if (!existsSync(pathOf(kernel))) {
     throw new Error(
-      `"${pathOf(kernel)}" is missing: UPDATE_GOLDEN=1 npm test -- --only ${kernel} --scenario doctor`,
+      `"${pathOf(kernel)}" is missing: UPDATE_GOLDEN=1 npm test -- --long --only ${kernel} --scenario doctor`,
     );
   }
   return JSON.parse(readFileSync(pathOf(kernel), "utf8"));
@@ -100,7 +100,7 @@ function markdownTable(head: readonly string[], rows: readonly (readonly string[
 const HEAD = `# Kernels
 
 What \`pwru --doctor\` found on Debian's cloud kernels for x86-64, as root, each booted in a virtual machine by
-the tests. \`UPDATE_GOLDEN=1 npm test -- --scenario doctor\` makes this page anew, and the tests compare it with
+the tests. \`UPDATE_GOLDEN=1 npm test -- --long --scenario doctor\` makes this page anew, and the tests compare it with
 what the guests say.`;
 
 const TAIL =

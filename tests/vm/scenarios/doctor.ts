@@ -241,6 +241,8 @@ const locked: Checks = {
 
 export const doctor: Scenario = {
   name: "doctor",
+  kernels: ["6.12"],
+  longKernels: ["5.10", "6.1", "6.18", "7.3"],
   limitSeconds: 180,
   script: `
     RUN_PATIENCE_MS=90000
@@ -265,8 +267,8 @@ export const doctor: Scenario = {
 
 export const illness: Scenario = {
   name: "illness",
-  kernels: ["6.12"],
-  longKernels: ["5.10", "7.3"],
+  kernels: [],
+  longKernels: ["5.10", "6.12", "7.3"],
   limitSeconds: 400,
   script: `
     RUN_PATIENCE_MS=90000
@@ -331,7 +333,8 @@ export const illness: Scenario = {
 
 export const lockdown: Scenario = {
   name: "lockdown",
-  kernels: ["6.12"],
+  kernels: [],
+  longKernels: ["6.12"],
   limitSeconds: 120,
   script: `
     RUN_PATIENCE_MS=60000

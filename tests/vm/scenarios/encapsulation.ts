@@ -114,7 +114,8 @@ const shown = (run: Run, filter: string) => run.lines(`${tracerOf(filter)}.out`)
 export const encapsulation: Scenario = {
   name: "encapsulation",
   boot: "apart",
-  kernels: ["6.12"],
+  kernels: [],
+  longKernels: ["6.12"],
   limitSeconds: 600,
   script: `
     modprobe -q 8021q

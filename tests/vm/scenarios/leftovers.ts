@@ -22,7 +22,8 @@ const words = "--filter-func '(ip|udp)_.*' 'udp and port 9053'";
 
 export const leftovers: Scenario = {
   name: "leftovers",
-  longKernels: ["6.12-arm64"],
+  kernels: ["5.10", "6.12"],
+  longKernels: ["6.1", "6.18", "7.3", "6.12-arm64"],
   limitSeconds: 300,
   script: `
     snapshot before

@@ -53,7 +53,8 @@ const pairOf = ({ name, words, filter }: Pair) => `
 export const likeness: Scenario = {
   name: "likeness",
   boot: "apart",
-  kernels: ["6.12"],
+  kernels: [],
+  longKernels: ["6.12"],
   limitSeconds: 300,
   script: `
     topo 1500

@@ -96,7 +96,8 @@ const startOf = ({ name, words, filter = "icmp" }: Option) =>
 export const selection: Scenario = {
   name: "options",
   boot: "apart",
-  kernels: ["6.12"],
+  kernels: [],
+  longKernels: ["6.12"],
   limitSeconds: 600,
   script: `
     topo 1500

@@ -35,7 +35,6 @@ function way(run: Run, chapter: string): string[] {
 export const programs: Scenario = {
   name: "programs",
   kernels: ["6.12"],
-  longKernels: ["6.18", "7.3"],
   limitSeconds: 600,
   files: (machine) => [compiled("bpf_programs", machine)],
   script: `

@@ -35,7 +35,8 @@ const checkRefusal = ({ name, status, says }: Refusal) => (run: Run) => {
 
 export const refusing: Scenario = {
   name: "refusals",
-  kernels: ["5.10", "6.12"],
+  kernels: ["6.12"],
+  longKernels: ["5.10"],
   limitSeconds: 400,
   script: `
     ${refusals.map(({ name, words }) => `run ${name} ${words}`).join("\n    ")}

@@ -11,8 +11,8 @@ const functions = (run: Run, name: string) => [
 
 export const rights: Scenario = {
   name: "rights",
-  kernels: ["6.12"],
-  longKernels: ["5.10", "6.1"],
+  kernels: [],
+  longKernels: ["5.10", "6.1", "6.12"],
   limitSeconds: 300,
   script: `
     RUN_PATIENCE_MS=40000

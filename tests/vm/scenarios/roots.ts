@@ -35,7 +35,8 @@ const checks: Checks = {
 
 export const diverseRoots: Scenario = {
   name: "roots",
-  kernels: ["7.3"],
+  kernels: [],
+  longKernels: ["7.3"],
   limitSeconds: 300,
   files: () => [muslLibrary()],
   script: `

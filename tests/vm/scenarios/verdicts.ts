@@ -23,7 +23,6 @@ const reason = (run: Run, name: string) => atLeast(run.kernel, "6.1") ? `SKB_DRO
 export const verdicts: Scenario = {
   name: "verdicts",
   kernels: ["6.12"],
-  longKernels: ["5.10", "6.1", "7.3"],
   limitSeconds: 600,
   files: (machine) => [compiled("bpf_programs", machine)],
   script: `
