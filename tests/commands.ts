@@ -46,6 +46,7 @@ export const needFunctions: Readonly<Record<string, string>> = {
 export const classified: Readonly<Record<string, string>> = {
   "npm ci && npm run build": ".ci/run installs; tests/run.ts, which npm test is, builds first",
   "npm test": "is what runs this test",
+  "npm test -- --long": "takes hours: by hand, before a release",
   "npm test -- --only unit,6.12": "a part of what runs this test",
   "npm test -- --only 6.12-arm64,6.18-arm64": "a part of it, which takes long",
   "npm start":

@@ -13,11 +13,14 @@ export function verdictText({ backend, isDefault, costs }: Examination): string 
     ? `pwru traces here by ${backend}, at ${probes} ${things}`
     : `pwru traces here by --backend ${backend}, at ${probes} ${things}: what it takes by itself does not work`;
   return `${how}\n` +
-    `It starts in about ${
-      seconds(startSeconds)
-    }. A packet is held up by about ${missNanoseconds} ns at each of ` +
-    `them, by ${matchNanoseconds} ns where it matches`;
+    `It starts in about ${seconds(startSeconds)}. A packet is held up by ${
+      nanoseconds(missNanoseconds)
+    } at each of ` +
+    `them, by ${nanoseconds(matchNanoseconds)} where it matches`;
 }
+
+/** A difference of two measured times: 0 is one that is lost in the noise of a busy machine. */
+const nanoseconds = (value: number) => value === 0 ? "less than could be measured" : `about ${value} ns`;
 
 const seconds = (value: number) => `${value < 10 ? value.toFixed(1) : value.toFixed(0)} s`;
 

@@ -11,9 +11,9 @@ export interface Costs {
   readonly probes: number;
   /** s, from the start of the process until the last one is attached */
   readonly startSeconds: number;
-  /** ns, at each function that a packet passes which does not match */
+  /** ns, at each function that a packet passes which does not match; 0: less than could be measured */
   readonly missNanoseconds: number;
-  /** ns, at each function that a packet passes which does */
+  /** ns, at each function that a packet passes which does; 0 likewise */
   readonly matchNanoseconds: number;
 }
 

@@ -21,7 +21,7 @@ const examination: Examination = {
   features: { "ring buffer": true, "bpf_rdonly_cast to void": false },
 };
 const costs =
-  "It starts in about 0.2 s. A packet is held up by about 85 ns at each of them, by 240 ns where it matches";
+  "It starts in about 0.2 s. A packet is held up by about 85 ns at each of them, by about 240 ns where it matches";
 
 test("columns", () => {
   expect(plainText(examination)).toBe(`\
@@ -50,6 +50,13 @@ test("a table wraps to the terminal, without colours", async () => {
 pwru traces here by tracepoint, at 29 tracepoints
 ${costs}
 `);
+});
+
+test("a cost that was lost in the noise is not called nothing", () => {
+  const costs = { probes: 29, startSeconds: 0.2, missNanoseconds: 0, matchNanoseconds: 12 };
+  expect(verdictText({ ...examination, costs })).toEndWith(
+    "A packet is held up by less than could be measured at each of them, by about 12 ns where it matches",
+  );
 });
 
 test("a remedy is said once to people, and always to programs", () => {

@@ -100,8 +100,8 @@ function markdownTable(head: readonly string[], rows: readonly (readonly string[
 const HEAD = `# Kernels
 
 What \`pwru --doctor\` found on Debian's cloud kernels for x86-64, as root, each booted in a virtual machine by
-the tests. \`UPDATE_GOLDEN=1 npm test -- --long --scenario doctor\` makes this page anew, and the tests compare it with
-what the guests say.`;
+the tests. \`UPDATE_GOLDEN=1 npm test -- --long --scenario doctor\` makes this page anew, and the tests compare
+it with what the guests say.`;
 
 const TAIL =
   `\`pwru --doctor\` asks the same of the kernel that you have. No backend is chosen by a version: each is tried,

@@ -46,8 +46,9 @@ const healthy: Checks = {
     expect(of("tracepoint")).toBe(works);
     if (best(run) === "kprobe") expect(of("kprobe-multi")).toStartWith("no: This kernel ");
     expect(probes).toBeGreaterThan(1000);
-    expect(miss_ns).toBeGreaterThan(0);
-    expect(match_ns).toBeGreaterThan(0); // more than a miss; but that is lost in the noise of a busy host
+    // Emulated, and beside another guest: a miss may be lost in the noise.
+    expect(miss_ns).toBeLessThan(1_000_000);
+    expect(match_ns).toBeGreaterThan(0);
     for (const name of ["kernel types", "capabilities", "ring buffer", "kernel symbols", "function list"]) {
       expect(of(name)).toStartWith("ok: ");
     }
