@@ -105,12 +105,12 @@ function unit(long: boolean): Promise<Row> {
   return bunTest("unit", files, long ? { PWRU_TEST_LONG: "1" } : {});
 }
 
-function kernel(): Row | Promise<Row> {
+function kernel(long: boolean): Row | Promise<Row> {
   const files = testFiles("tests/kernel/**/*.test.ts");
   if (files.length === 0) return notRun("kernel", "there are no tests in tests/kernel", true);
   if (process.getuid?.() !== 0) return notRun("kernel", "needs root");
   console.log("kernel: running on this machine");
-  return bunTest("kernel", files, {});
+  return bunTest("kernel", files, long ? { PWRU_TEST_LONG: "1" } : {});
 }
 
 /** One boot of a kernel, for these scenarios. */
@@ -163,10 +163,13 @@ function guestsOf(kernels: readonly KernelName[], { names, long }: Wanted): Gues
 }
 
 /**
- * Guests that are measured one after another, while nothing else runs; then the others and this machine's own kernel,
- * which keep one processor busy each, beside each other, those first that may take longest.
+ * Guests that are measured one after another, while nothing else runs; then the others and the parts that need no
+ * guest, which keep one processor busy each, beside each other, those first that may take longest.
  */
-async function kernels(names: readonly KernelName[], guests: readonly Guest[], own: boolean): Promise<Row[]> {
+async function everything(
+  guests: readonly Guest[],
+  guestless: readonly (() => Row | Promise<Row>)[],
+): Promise<Row[]> {
   const rows: Row[] = [];
   for (const guest of guests.filter(({ boot }) => boot === "alone")) {
     rows.push(await virtualMachine(guest, 2));
@@ -178,9 +181,9 @@ async function kernels(names: readonly KernelName[], guests: readonly Guest[], o
     .sort((a, b) => b.limitSeconds - a.limitSeconds)
     .map((guest) => () => virtualMachine(guest, processors));
   rows.push(
-    ...await inParallel(width, [...others.slice(0, 1), ...(own ? [kernel] : []), ...others.slice(1)]),
+    ...await inParallel(width, [...others.slice(0, 1), ...guestless, ...others.slice(1)]),
   );
-  return (["kernel", ...names] as const).map((name) => rows.filter((row) => row.part === name))
+  return parts.map((name) => rows.filter((row) => row.part === name))
     .filter((found) => found.length > 0)
     .map((found) => found.reduce(added));
 }
@@ -287,9 +290,10 @@ async function main(): Promise<number> {
       if (process.env["CI"] === "true") return 1;
     }
   }
-  const rows: Row[] = [];
-  if (isWanted("unit")) rows.push(await unit(values.long));
-  rows.push(...await kernels(kernelNames.filter(isWanted), guests, isWanted("kernel")));
+  const rows = await everything(guests, [
+    ...(isWanted("kernel") ? [() => kernel(values.long)] : []),
+    ...(isWanted("unit") ? [() => unit(values.long)] : []),
+  ]);
   const unasked = arm64Kernels.filter((kernel) => isWanted(kernel) && !long(kernel));
   rows.push(...unasked.map((part) => ({ part, ...nothing, reason: "it is of the long set (--long)" })));
 

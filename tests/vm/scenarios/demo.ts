@@ -76,7 +76,8 @@ const checks: Checks = {
 
 export const demo: Scenario = {
   name: "demo",
-  kernels: ["6.12"],
+  kernels: [],
+  longKernels: ["6.12"], // tests/kernel/demo.test.ts has it by tracepoints
   limitSeconds: 300,
   script: `
     RUN_PATIENCE_MS=90000
