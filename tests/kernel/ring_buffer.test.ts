@@ -162,7 +162,7 @@ describe("ring buffer", () => {
       expect(small.counters()).toEqual({ sent: 200, lost: 200 - received });
       expect(small.receive()).toBe(0);
     }
-    expect(openFds()).toBe(before);
+    expect(openFds()).toBeLessThanOrEqual(before); // what earlier tests left may close meanwhile
   });
 
   kernelTest([5, 8], "300,000 records wrap many times, under collections, in compiled code", () => {

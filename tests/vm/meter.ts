@@ -132,7 +132,7 @@ function meter(patterns: readonly (readonly [name: string, pattern: string])[]):
     for (const [index, [, group]] of groups.entries()) {
       const { runs, ns } = group.now(), { runs: runsBefore, ns: nsBefore } = before[index]!;
       group.runs += runs - runsBefore;
-      group.fastest = Math.min(group.fastest, (ns - nsBefore) / (runs - runsBefore));
+      if (runs > runsBefore) group.fastest = Math.min(group.fastest, (ns - nsBefore) / (runs - runsBefore));
     }
   }
   const results = groups.map(([name, group]) => [name, group.result(WINDOWS * BATCH)] as const);
