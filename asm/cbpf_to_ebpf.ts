@@ -96,8 +96,8 @@ export interface PacketAccess {
   variable(dst: Register, offset: Register, size: number): Code;
   /** A constant load is so much cheaper that the usual IPv4 header without options deserves a path of its own. */
   readonly prefersConstant: boolean;
-  /** dst = 8 bytes at a constant offset that all are there, touching nothing else; absent where it does not pay off */
-  word?(dst: Register, offset: number): Code;
+  /** dst = bytes at a constant offset that all are there, touching nothing else; absent where it does not pay off */
+  word?(dst: Register, offset: number, size: 1 | 2 | 4 | 8): Code;
 }
 
 /** Registers and stack of the fragment, and where it ends. */
@@ -444,9 +444,9 @@ function bytes(
   frame: FilterFrame,
 ): Code {
   const { access, length, tooShort = frame.noMatch } = frame, size = sizeOf(code);
-  const fromWord = ({ register, offset, first }: Word): Code => [
-    first ? access.word!(register, offset) : [],
-    extract(dst, register, 8 * (k - offset), 8 * size),
+  const fromWord = ({ register, offset, size: wordSize, first }: Word): Code => [
+    first ? access.word!(register, offset, wordSize) : [],
+    extract(dst, register, 8 * (k - offset), 8 * size, 8 * wordSize),
   ];
   return [
     k + size <= known.checked ? [] : jlt32(length, k + size, tooShort),
@@ -509,7 +509,10 @@ function branch(
   const operand = usesX(code) ? x : k;
   if (onTrue === onFalse) return onTrue === next ? [] : ja(labelOf(onTrue));
   const [test, inverse] = conditions(code);
-  if (onTrue === next && inverse !== undefined) return inverse(a, operand, labelOf(onFalse));
+  const falls = onTrue === next, misses = onFalse === undefined; // the usual way
+  if (inverse !== undefined && (falls || misses)) {
+    return [inverse(a, operand, labelOf(onFalse)), falls ? [] : ja(labelOf(onTrue))];
+  }
   return [test(a, operand, labelOf(onTrue)), onFalse === next ? [] : ja(labelOf(onFalse))];
 }
 

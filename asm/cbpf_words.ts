@@ -1,5 +1,5 @@
 /**
- * Which loads of a classic program one load of 8 bytes can serve. Where memory is read directly, the kernel checks each
+ * Which loads of a classic program one load can serve. Where memory is read directly, the kernel checks each
  * load's address (eight instructions on x86-64), and the fields of a header that a filter asks for are neighbours.
  *
  * A word never reaches beyond what is known to be there of the packet: memory might end where the packet does, and what
@@ -16,11 +16,12 @@ export interface Word {
   readonly register: Register;
   /** in the packet, of its first byte */
   readonly offset: number;
+  readonly size: 1 | 2 | 4 | 8;
   /** whether it is still to be loaded */
   readonly first: boolean;
 }
 
-const WORD_BYTES = 8;
+const WORD_SIZES = [1, 2, 4, 8] as const, MAX_WORD = 8;
 /** Free between loads at constant places: those need r1 and r2 at most. */
 const pool: readonly Register[] = [r5, r4, r3];
 
@@ -46,14 +47,14 @@ export function sharedWords(
     const free = [...pool];
     while (loads.length > 1) {
       const [{ index, offset: begin, size }] = loads as [ConstantLoad];
-      const end = Math.max(checked(index), begin + size), group = neighbours(loads, end);
-      const offset = Math.min(end - WORD_BYTES, ...group.map((load) => load.offset));
+      const end = Math.max(checked(index), begin + size), { group, from, to } = neighbours(loads, end);
+      const bytes = WORD_SIZES.find((bytes) => bytes >= to - from)!, offset = Math.min(from, end - bytes);
       loads = loads.filter((load) => !group.includes(load));
-      if (group.length < 2 || offset < 0 || !holds(offset, WORD_BYTES)) continue;
+      if (group.length < 2 || offset < 0 || !holds(offset, bytes)) continue;
       const register = free.shift();
       if (register === undefined) break;
       for (const [position, { index }] of group.entries()) {
-        words.set(index, { register, offset, first: position === 0 });
+        words.set(index, { register, offset, size: bytes, first: position === 0 });
       }
     }
   }
@@ -94,15 +95,18 @@ function constantLoad({ insn: { code, k }, fails }: Step, index: number): Consta
   return [{ index, offset: k, size: sizeOf(code) }];
 }
 
-/** The first load, and those after it that fit into one word with it, which ends at `last` at the latest. */
-function neighbours(loads: readonly ConstantLoad[], last: number): ConstantLoad[] {
+/** The first load, and those after it that fit into one word with it, which ends at `last` at the latest; their bytes. */
+function neighbours(
+  loads: readonly ConstantLoad[],
+  last: number,
+): { group: ConstantLoad[]; from: number; to: number } {
   const group: ConstantLoad[] = [];
   let from = Infinity, to = -Infinity;
   for (const load of loads) {
     const begin = Math.min(from, load.offset), end = Math.max(to, load.offset + load.size);
-    if (end - begin > WORD_BYTES || end > last) continue;
+    if (end - begin > MAX_WORD || end > last) continue;
     [from, to] = [begin, end];
     group.push(load);
   }
-  return group;
+  return { group, from, to };
 }

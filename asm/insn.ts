@@ -458,8 +458,14 @@ export function copy(dst: Register, src: Source): Code {
   return dst === src ? [] : mov(dst, src);
 }
 
-/** dst = `bits` bits of a 64-bit word, from bit `below` on. Touches the word only if it is dst. */
-export function extract(dst: Register, word: Register, below: number, bits: number): Code {
+/** dst = `bits` bits of a word, from bit `below` on. Above the word its register is 0. Touches that only if it is dst. */
+export function extract(
+  dst: Register,
+  word: Register,
+  below: number,
+  bits: number,
+  wordBits: number = 64,
+): Code {
   const above = 64 - below - bits;
   if (below + bits > 32) {
     return [copy(dst, word), above === 0 ? [] : lsh(dst, above), rsh(dst, above + below)];
@@ -467,6 +473,6 @@ export function extract(dst: Register, word: Register, below: number, bits: numb
   return [
     mov32(dst, word),
     below === 0 ? [] : rsh32(dst, below),
-    below + bits === 32 ? [] : and32(dst, 2 ** bits - 1),
+    below + bits === Math.min(32, wordBits) ? [] : and32(dst, 2 ** bits - 1),
   ];
 }

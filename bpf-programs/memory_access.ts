@@ -157,7 +157,7 @@ export function directAccess(kernel: KernelTypes): MemoryAccess | undefined {
             ldx(dst, at(r0, bias, scalarOf(size))),
           ],
         prefersConstant: false,
-        word: (dst, offset) => ldx(dst, at(base, offset + bias, u64)),
+        word: (dst, offset, size) => ldx(dst, at(base, offset + bias, scalarOf(size))),
       };
     },
   };

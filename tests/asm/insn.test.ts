@@ -126,6 +126,8 @@ describe("fragments", () => {
     ["copy", copy(r1, r6), "bf 61 0000 00000000"],
     ["copy onto itself", copy(r1, r1), ""],
     ["extract the lowest byte", extract(r1, r6, 0, 8), "bc 61 0000 00000000 54 01 0000 ff000000"],
+    ["extract all of a byte", extract(r1, r6, 0, 8, 8), "bc 61 0000 00000000"],
+    ["extract the upper byte of 16 bits", extract(r1, r6, 8, 8, 16), "bc 61 0000 00000000 74 01 0000 08000000"],
     ["extract bits 16 to 31", extract(r1, r6, 16, 16), "bc 61 0000 00000000 74 01 0000 10000000"],
     ["extract the upper half in place", extract(r6, r6, 32, 32), "77 06 0000 20000000"],
     [
