@@ -3,6 +3,7 @@ import type { Scenario } from "../scenario.ts";
 import { demo } from "./demo.ts";
 import { doctor, illness, lockdown } from "./doctor.ts";
 import { encapsulation } from "./encapsulation.ts";
+import { expressions } from "./expressions.ts";
 import { filters } from "./filters.ts";
 import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
@@ -37,6 +38,7 @@ export const scenarios: readonly Scenario[] = [
   tracking,
   programs,
   filters,
+  expressions,
   doctor,
   illness,
   rights,
