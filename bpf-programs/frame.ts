@@ -50,16 +50,19 @@ export interface TraceOptions {
   readonly additions?: Additions;
 }
 
-/** The stack, from fp down. */
+/**
+ * The stack, from fp down: what most programs use comes first. With 64 bytes and more Linux 6.13 gives a program a stack of
+ * its own, and whoever calls it pays for that.
+ */
 export const slot = {
   skb: -8,
   context: -16,
-  child: -24, // of a packet, where it gets one
-  packet: -32,
-  temp: -40,
-  key: -48,
-  copied: -56, // 0, or 1: constants, by which the verifier sees that the filter starts again only once
-  length: -64, // of the whole packet, once it is copied
+  packet: -24,
+  temp: -32,
+  key: -40,
+  copied: -48, // 0, or 1: constants, by which the verifier sees that the filter starts again only once
+  length: -56, // of the whole packet, once it is copied
+  child: -64, // of a packet, where it gets one
   scratch: -128, // 16 words of the packet filter, then 8 values of the expression
   skbCopy: -336, // 208 bytes
   packetCopy: -440, // 104 bytes
