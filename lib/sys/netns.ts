@@ -33,7 +33,7 @@ export class Netns implements Disposable {
       this.fd = openSync(path, "r");
     } catch (cause) {
       const { errno: number = 0 } = cause as { errno?: number };
-      throw kernelError("open", Math.abs(number), { doing, cause });
+      throw kernelError("open", Math.abs(number), { doing });
     }
     const type = trySyscall("ioctl", this.fd, NS_GET_NSTYPE);
     if (type !== CLONE_NEWNET) {
