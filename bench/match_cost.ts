@@ -12,7 +12,7 @@ import { BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_RAW_TRACEPOINT } from "../asm/uapi.ts
 import { traceCounters } from "../bpf-programs/events.ts";
 import type { TraceOptions } from "../bpf-programs/frame.ts";
 import { traceMaps } from "../bpf-programs/maps.ts";
-import { tracepointProgram } from "../bpf-programs/trace.ts";
+import { tracepointProgram } from "../bpf-programs/tracepoint_program.ts";
 import { loadKernelBtf } from "../lib/btf/load.ts";
 import { BtfTypes } from "../lib/btf/types.ts";
 import { readCounters } from "../lib/maps/bpf_map.ts";

@@ -47,7 +47,12 @@ import {
 import { u64 } from "../asm/layout.ts";
 import { slot, type TraceOptions } from "./frame.ts";
 import type { ProbeContext } from "./registers.ts";
-import { BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, BPF_TRACE_FEXIT } from "./trace.ts";
+import {
+  BPF_PROG_TYPE_KPROBE,
+  BPF_PROG_TYPE_TRACING,
+  BPF_TRACE_FENTRY,
+  BPF_TRACE_FEXIT,
+} from "../asm/uapi.ts";
 import { clearBuffer, followedCount, noteBuffer, takeBuffer } from "./buffers.ts";
 import { adopt, countUntracked, forget, lookUp } from "./tracking.ts";
 

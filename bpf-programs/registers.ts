@@ -90,3 +90,10 @@ export function probeContext(architecture: string, pageBytes = 4096): ProbeConte
   if (context === undefined) throw new AssemblyError(`Registers of ${architecture} are not known`);
   return { ...context, stackBytes: Math.max(context.stackBytes, pageBytes) };
 }
+
+/** Where a probe's context has the argument, counted from 1. */
+export function argumentOffset(context: ProbeContext, argument: number): number {
+  const offset = context.arguments[argument - 1];
+  if (offset === undefined) throw new RangeError(`A probe sees arguments 1 to 5, not ${argument}`);
+  return offset;
+}

@@ -34,15 +34,13 @@ import { collectMapOperation, type MapOperation } from "./map_operation.ts";
 import type { ProbeContext } from "./registers.ts";
 import { beneathPacket, FRAME_SLOT, takeStamp, watchStack } from "./stacks.ts";
 import {
-  argumentOffset,
   BPF_PROG_TYPE_KPROBE,
   BPF_PROG_TYPE_TRACING,
   BPF_TRACE_FEXIT,
   BPF_TRACE_KPROBE_MULTI,
-  callerStores,
-  functionEntry,
-  storeArguments,
-} from "./trace.ts";
+} from "../asm/uapi.ts";
+import { callerStores, functionEntry, storeArguments } from "./function_programs.ts";
+import { argumentOffset } from "./registers.ts";
 import { stackLink } from "./tracking.ts";
 import { collectFrame } from "./xdp.ts";
 

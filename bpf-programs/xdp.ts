@@ -56,7 +56,7 @@ import {
   type ProgramHook,
   programResult,
   tracingProgram,
-} from "./trace.ts";
+} from "./program_hook.ts";
 import { keepsSet, newStamp } from "./tracking.ts";
 
 /** Bytes of an Ethernet header, and of a tag in it. */

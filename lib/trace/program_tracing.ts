@@ -2,7 +2,8 @@
  * Probes on BPF programs that work on packets: where they are entered and, from Linux 5.17 on, what they return. A
  * program that cannot be traced is named with the reason; those that are loaded later are traced from then on.
  */
-import { type ProgramHook, tcProgram } from "../../bpf-programs/trace.ts";
+import type { ProgramHook } from "../../bpf-programs/program_hook.ts";
+import { tcProgram } from "../../bpf-programs/tc.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
 import type { FilterExpression } from "../../bpf-programs/expression.ts";
 import type { ProgramSpec } from "../../asm/code.ts";

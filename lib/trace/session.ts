@@ -7,7 +7,7 @@ import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import { type PacketFilter, recordOf, type TraceOptions } from "../../bpf-programs/frame.ts";
-import type { TracepointHook } from "../../bpf-programs/trace.ts";
+import type { TracepointHook } from "../../bpf-programs/tracepoint_program.ts";
 import { keepsSet } from "../../bpf-programs/tracking.ts";
 import type { TunnelFilter } from "../../bpf-programs/tunnel.ts";
 import { loadKernelBtf, loadModuleBtf, modulesWithBtf, tryModuleBtf } from "../btf/load.ts";

@@ -1,5 +1,5 @@
 /** The raw tracepoints to trace: those that carry a packet, and where it is among their arguments. */
-import type { TracepointHook } from "../../bpf-programs/trace.ts";
+import type { TracepointHook } from "../../bpf-programs/tracepoint_program.ts";
 import type { Btf } from "../btf/parse.ts";
 import { rawTracepoints } from "../btf/tracepoints.ts";
 

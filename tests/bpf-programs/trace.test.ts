@@ -10,7 +10,13 @@ import { probeContext } from "../../bpf-programs/registers.ts";
 import { MAX_VALUES, packetEvent, recordLayout } from "../../bpf-programs/events.ts";
 import type { PacketFilter, TraceOptions } from "../../bpf-programs/frame.ts";
 import type { TunnelFilter } from "../../bpf-programs/tunnel.ts";
-import * as programs from "../../bpf-programs/trace.ts";
+import {
+  kprobeMultiPositionsProgram,
+  kprobeMultiProgram,
+  kprobePositionsProgram,
+  kprobeProgram,
+} from "../../bpf-programs/function_programs.ts";
+import { tracepointProgram } from "../../bpf-programs/tracepoint_program.ts";
 import { compileFilter, compileValue, skb } from "../../lib/expr/compile.ts";
 import { exprBtf } from "../fixtures/expr_types.ts";
 import { fixtureTypes } from "../fixtures/kernel_types.ts";
@@ -96,26 +102,26 @@ const allAdditions = {
 const kfreeSkb = { name: "kfree_skb", index: 3, skb: 0, location: 1, reason: 2 };
 
 test.each<[name: string, spec: ProgramSpec]>([
-  ["kprobe_bulk", programs.kprobeProgram(options("none", everything), context, 2)],
-  ["kprobe_bulk_no_options", programs.kprobeProgram(options("none"), context, 1)],
-  ["kprobe_bulk_filter", programs.kprobeProgram(options("none", { filter }), context, 1)],
-  ["kprobe_positions", programs.kprobePositionsProgram(options("none"), context)],
-  ["multi_positions", programs.kprobeMultiPositionsProgram(options("void"), context)],
-  ["multi_struct_cast", programs.kprobeMultiProgram(options("struct", everything), context, 1)],
-  ["multi_void_cast_filter", programs.kprobeMultiProgram(options("void", { filter }), context, 1)],
-  ["kprobe_bulk_expression", programs.kprobeProgram(options("none", { expression }), context, 1)],
+  ["kprobe_bulk", kprobeProgram(options("none", everything), context, 2)],
+  ["kprobe_bulk_no_options", kprobeProgram(options("none"), context, 1)],
+  ["kprobe_bulk_filter", kprobeProgram(options("none", { filter }), context, 1)],
+  ["kprobe_positions", kprobePositionsProgram(options("none"), context)],
+  ["multi_positions", kprobeMultiPositionsProgram(options("void"), context)],
+  ["multi_struct_cast", kprobeMultiProgram(options("struct", everything), context, 1)],
+  ["multi_void_cast_filter", kprobeMultiProgram(options("void", { filter }), context, 1)],
+  ["kprobe_bulk_expression", kprobeProgram(options("none", { expression }), context, 1)],
   [
     "multi_struct_cast_expression",
-    programs.kprobeMultiProgram(options("struct", { expression }), context, 1),
+    kprobeMultiProgram(options("struct", { expression }), context, 1),
   ],
-  ["multi_void_cast_expression", programs.kprobeMultiProgram(options("void", { expression }), context, 1)],
+  ["multi_void_cast_expression", kprobeMultiProgram(options("void", { expression }), context, 1)],
   [
     "kprobe_bulk_additions",
-    programs.kprobeProgram(options("none", { additions: allAdditions }), context, 1),
+    kprobeProgram(options("none", { additions: allAdditions }), context, 1),
   ],
   [
     "kprobe_arm64_stack",
-    programs.kprobeProgram(
+    kprobeProgram(
       options("none", { additions: { caller: true, stack: true } }),
       probeContext("arm64"),
       1,
@@ -123,7 +129,7 @@ test.each<[name: string, spec: ProgramSpec]>([
   ],
   [
     "kprobe_arm64_stacks",
-    programs.kprobeProgram(
+    kprobeProgram(
       options("none", { filter, tracking: { follow: false, ids: false, stacks: true } }),
       probeContext("arm64"),
       1,
@@ -131,38 +137,37 @@ test.each<[name: string, spec: ProgramSpec]>([
   ],
   [
     "multi_void_cast_followed",
-    programs.kprobeMultiProgram(options("void", { filter, tracking: followed }), context, 1),
+    kprobeMultiProgram(options("void", { filter, tracking: followed }), context, 1),
   ],
   [
     "kprobe_bulk_numbered_end",
-    programs.kprobeProgram(options("none", { filter, tracking: numbered }), context, 1, "ends"),
+    kprobeProgram(options("none", { filter, tracking: numbered }), context, 1, "ends"),
   ],
   [
     "kprobe_end_unseen",
-    programs.kprobeProgram(options("none", { filter, tracking: followed }), context, 1, "ends unseen"),
+    kprobeProgram(options("none", { filter, tracking: followed }), context, 1, "ends unseen"),
   ],
   [
     "kprobe_takes_after_unseen",
-    programs.kprobeProgram(options("none", { filter, tracking: followed }), context, 1, "takes after unseen"),
+    kprobeProgram(options("none", { filter, tracking: followed }), context, 1, "takes after unseen"),
   ],
   [
     "multi_struct_cast_tunnel",
-    programs.kprobeMultiProgram(options("struct", { tunnel: filter as TunnelFilter }), context, 1),
+    kprobeMultiProgram(options("struct", { tunnel: filter as TunnelFilter }), context, 1),
   ],
-  ["tracepoint", programs.tracepointProgram(options("void", { meta: true, tuple: true }), kfreeSkb)],
+  ["tracepoint", tracepointProgram(options("void", { meta: true, tuple: true }), kfreeSkb)],
 ])("%s", (name, spec) => {
   expectGolden(`programs/${name}.txt`, listing(spec));
 });
 
 test("The same options give the same bytes", () => {
-  const build = () =>
-    assemble(programs.kprobeMultiProgram(options("void", everything), context, 1).code).bytes;
+  const build = () => assemble(kprobeMultiProgram(options("void", everything), context, 1).code).bytes;
   expect(build()).toEqual(build());
 });
 
 test("An option that is off leaves no code behind", () => {
   const size = (extra: Partial<TraceOptions>) =>
-    assemble(programs.kprobeProgram(options("void", extra), context, 1).code).bytes.length / 8;
+    assemble(kprobeProgram(options("void", extra), context, 1).code).bytes.length / 8;
   const bare = size({});
   for (
     const extra of [
@@ -191,7 +196,7 @@ test("An option that is off leaves no code behind", () => {
 
 test("While nothing is followed, a packet that does not match pays one load and one branch", () => {
   const insns = (extra: Partial<TraceOptions>) =>
-    listing(programs.kprobeMultiProgram(options("void", { filter, ...extra }), context, 1)).trim().split("\n")
+    listing(kprobeMultiProgram(options("void", { filter, ...extra }), context, 1)).trim().split("\n")
       .map((line) => {
         const [, slot, text] = /^(\d+): \(..\) (.*)$/.exec(line) ?? [];
         return { slot: Number(slot), text: text ?? line };
@@ -214,7 +219,7 @@ test("While nothing is followed, a packet that does not match pays one load and 
 test("Members of the sk_buff that do not fit the copy are read on their own", () => {
   const far = compileFilter("skb->users == 1 && skb->words[3] == 1 && skb->len == 5", exprBtf, skb);
   const listed = listing(
-    programs.kprobeProgram(options("none", { expression: far, tuple: true }), context, 1),
+    kprobeProgram(options("none", { expression: far, tuple: true }), context, 1),
   );
   // the copy, words[3] (from 8 to 224 would be too much), and the headers
   expect(listed.match(/call bpf_probe_read_kernel/g)?.length).toBe(3);
@@ -224,10 +229,10 @@ test("Every probe on a function can tell its caller, at no cost to those who do 
   const asked = options("void", { additions: { caller: true } }), plain = options("void");
   for (
     const build of [
-      (options: TraceOptions) => programs.kprobeProgram(options, context, 1),
-      (options: TraceOptions) => programs.kprobePositionsProgram(options, context),
-      (options: TraceOptions) => programs.kprobeMultiProgram(options, context, 1),
-      (options: TraceOptions) => programs.kprobeMultiPositionsProgram(options, context),
+      (options: TraceOptions) => kprobeProgram(options, context, 1),
+      (options: TraceOptions) => kprobePositionsProgram(options, context),
+      (options: TraceOptions) => kprobeMultiProgram(options, context, 1),
+      (options: TraceOptions) => kprobeMultiPositionsProgram(options, context),
     ]
   ) {
     // the return address lies where the stack pointer of the probed function's registers (152) points to
@@ -237,7 +242,7 @@ test("Every probe on a function can tell its caller, at no cost to those who do 
 });
 
 test("A tracepoint knows no caller", () => {
-  expect(() => programs.tracepointProgram(options("void", { additions: { caller: true } }), kfreeSkb))
+  expect(() => tracepointProgram(options("void", { additions: { caller: true } }), kfreeSkb))
     .toThrow(
       "This hook does not know who called",
     );
@@ -276,7 +281,7 @@ test("Registers of an unknown architecture are refused", () => {
 });
 
 test("A probe sees five arguments", () => {
-  expect(() => programs.kprobeProgram(options("void"), context, 6)).toThrow(
+  expect(() => kprobeProgram(options("void"), context, 6)).toThrow(
     "A probe sees arguments 1 to 5, not 6",
   );
 });

@@ -32,7 +32,7 @@ import { struct, u32, u64 } from "../../asm/layout.ts";
 import type { ExpressionFrame } from "../../bpf-programs/expression.ts";
 import { BPF_MAP_TYPE_ARRAY } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/memory_access.ts";
-import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../bpf-programs/trace.ts";
+import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../asm/uapi.ts";
 import type { Btf } from "../../lib/btf/parse.ts";
 import { BtfTypes } from "../../lib/btf/types.ts";
 import { FilterSyntaxError } from "../../lib/errors.ts";

@@ -12,7 +12,8 @@ import { headChangeProgram, headerCopyProgram, lineageExitProgram } from "../../
 import { BPF_MAP_TYPE_ARRAY, traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess } from "../../bpf-programs/memory_access.ts";
 import type { ProbeContext } from "../../bpf-programs/registers.ts";
-import { BPF_PROG_TYPE_RAW_TRACEPOINT, kprobeProgram } from "../../bpf-programs/trace.ts";
+import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../asm/uapi.ts";
+import { kprobeProgram } from "../../bpf-programs/function_programs.ts";
 import { stackProgram } from "../../bpf-programs/stack_programs.ts";
 import { stackLink, type Tracking, trackingState } from "../../bpf-programs/tracking.ts";
 import { xdpProgram } from "../../bpf-programs/xdp.ts";

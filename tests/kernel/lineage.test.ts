@@ -20,7 +20,7 @@ import {
 import { BPF_MAP_TYPE_ARRAY, traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
-import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../bpf-programs/trace.ts";
+import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../asm/uapi.ts";
 import { trackingState } from "../../bpf-programs/tracking.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
 import { BtfTypes } from "../../lib/btf/types.ts";

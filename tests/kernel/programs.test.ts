@@ -6,7 +6,14 @@ import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/
 import { probeContext } from "../../bpf-programs/registers.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
 import { stackProgram, stackWatchProgram } from "../../bpf-programs/stack_programs.ts";
-import * as programs from "../../bpf-programs/trace.ts";
+import {
+  kprobeMultiPositionsProgram,
+  kprobeMultiProgram,
+  kprobePositionsProgram,
+  kprobeProgram,
+} from "../../bpf-programs/function_programs.ts";
+import { type TracepointHook, tracepointProgram } from "../../bpf-programs/tracepoint_program.ts";
+import { HEIR_ARGUMENT } from "../../bpf-programs/trace.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
 import { MAX_VALUES } from "../../bpf-programs/events.ts";
 import { compileValue, skb } from "../../lib/expr/compile.ts";
@@ -147,12 +154,12 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
           };
           const [first] = packetTracepoints((types as BtfTypes).btf);
           const specs = [
-            programs.kprobeProgram(options, context, 1),
-            programs.kprobeProgram(options, context, 5),
-            programs.kprobePositionsProgram(options, context),
-            programs.kprobeMultiProgram(options, context, 3),
-            programs.kprobeMultiPositionsProgram(options, context),
-            programs.tracepointProgram(withoutCaller(options), first as programs.TracepointHook),
+            kprobeProgram(options, context, 1),
+            kprobeProgram(options, context, 5),
+            kprobePositionsProgram(options, context),
+            kprobeMultiProgram(options, context, 3),
+            kprobeMultiPositionsProgram(options, context),
+            tracepointProgram(withoutCaller(options), first as TracepointHook),
             ...(options.tracking?.stacks !== true ? [] : [
               stackProgram(options, context, "kprobe"),
               stackProgram(options, context, "kprobe-multi"),
@@ -161,16 +168,16 @@ describe.skipIf(!hasKernelBtf)("programs (needs kernel BTF)", () => {
             ...(options.tracking === undefined
               ? []
               : (["takes after", "takes after unseen"] as const).flatMap((fate) => [
-                programs.kprobeProgram(options, context, programs.HEIR_ARGUMENT, fate),
-                programs.kprobeMultiProgram(options, context, programs.HEIR_ARGUMENT, fate),
+                kprobeProgram(options, context, HEIR_ARGUMENT, fate),
+                kprobeMultiProgram(options, context, HEIR_ARGUMENT, fate),
               ])),
             ...(options.tracking === undefined
               ? []
               : (["begins", "ends", "ends unseen"] as const).flatMap((fate) => [
-                programs.kprobeProgram(options, context, 1, fate),
-                programs.kprobeMultiProgram(options, context, 2, fate),
-                programs.tracepointProgram(withoutCaller(options), {
-                  ...first as programs.TracepointHook,
+                kprobeProgram(options, context, 1, fate),
+                kprobeMultiProgram(options, context, 2, fate),
+                tracepointProgram(withoutCaller(options), {
+                  ...first as TracepointHook,
                   fate,
                 }),
               ])),

@@ -12,7 +12,7 @@ import type { CbpfInsn } from "../../asm/cbpf.ts";
 import { traceMaps } from "../../bpf-programs/maps.ts";
 import { type MemoryAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
-import { kprobeMultiProgram, kprobeProgram } from "../../bpf-programs/trace.ts";
+import { kprobeMultiProgram, kprobeProgram } from "../../bpf-programs/function_programs.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
 import { BtfTypes } from "../../lib/btf/types.ts";

@@ -4,7 +4,8 @@
  */
 import type { ProgramSpec } from "../../../asm/code.ts";
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { type Fate, kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/trace.ts";
+import { kprobePositionsProgram, kprobeProgram } from "../../../bpf-programs/function_programs.ts";
+import type { Fate } from "../../../bpf-programs/trace.ts";
 import { type BeneathProbe, stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";

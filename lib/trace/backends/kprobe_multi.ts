@@ -8,7 +8,8 @@
  */
 import { readFileSync } from "node:fs";
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
-import { type Fate, kprobeMultiPositionsProgram, kprobeMultiProgram } from "../../../bpf-programs/trace.ts";
+import { kprobeMultiPositionsProgram, kprobeMultiProgram } from "../../../bpf-programs/function_programs.ts";
+import type { Fate } from "../../../bpf-programs/trace.ts";
 import { type BeneathProbe, stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { KernelTypes, ProgramSpec } from "../../../asm/code.ts";

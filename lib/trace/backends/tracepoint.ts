@@ -3,7 +3,7 @@
  * devices and queues on a packet's way and how it ended, not every function between.
  */
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
-import { type TracepointHook, tracepointProgram } from "../../../bpf-programs/trace.ts";
+import { type TracepointHook, tracepointProgram } from "../../../bpf-programs/tracepoint_program.ts";
 import { KernelError } from "../../errors.ts";
 import { attachRawTracepoint } from "../../link/raw_tracepoint.ts";
 import { freeFiles } from "../../sys/process.ts";
