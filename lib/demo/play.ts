@@ -10,7 +10,8 @@ import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
 import type { BackendName } from "../trace/backend.ts";
 import { mainPath } from "../trace/main_path.ts";
 import { preference } from "../trace/choose.ts";
-import { openSession, readKernel, type Session } from "../trace/session.ts";
+import { openSession, readKernel } from "../trace/open_session.ts";
+import type { Session } from "../trace/session.ts";
 import { type Demonstration, type Passage, stepsOf } from "./paths.ts";
 import { LARGE_MTU, Scene } from "./scene.ts";
 

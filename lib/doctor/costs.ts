@@ -3,7 +3,8 @@
  * where all of them would take seconds.
  */
 import type { BackendName, ProbeBackend } from "../trace/backend.ts";
-import { type KernelSources, openSession, type Session, type SessionOptions } from "../trace/session.ts";
+import { type KernelSources, openSession } from "../trace/open_session.ts";
+import type { Session, SessionOptions } from "../trace/session.ts";
 import { datagramTime, PLACE, TIMED_DATAGRAMS } from "./datagram.ts";
 
 export interface Costs {

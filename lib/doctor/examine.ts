@@ -18,7 +18,8 @@ import { ownNetnsInode, reachableNetns } from "../sys/netns.ts";
 import { capabilities } from "../sys/process.ts";
 import type { BackendName } from "../trace/backend.ts";
 import { preference } from "../trace/choose.ts";
-import { type KernelSources, readKernel, type SessionOptions } from "../trace/session.ts";
+import { type KernelSources, readKernel } from "../trace/open_session.ts";
+import type { SessionOptions } from "../trace/session.ts";
 import { type Costs, measureCosts } from "./costs.ts";
 import { type Finding, refusal } from "./finding.ts";
 import {

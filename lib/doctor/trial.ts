@@ -4,7 +4,7 @@
  * have counted it.
  */
 import type { BackendName } from "../trace/backend.ts";
-import { type KernelSources, openSession } from "../trace/session.ts";
+import { type KernelSources, openSession } from "../trace/open_session.ts";
 import { passDatagrams, PLACE } from "./datagram.ts";
 import { type Finding, refusal } from "./finding.ts";
 
