@@ -60,7 +60,7 @@ export async function boot(image: Image, jobs: readonly Job[], options: BootOpti
   try {
     writeInitramfs(at("initrd"), image, jobs, options.binary);
     const qemu = Bun.spawn([
-      machine.qemu,
+      ...["setpriv", "--pdeathsig", "KILL", machine.qemu], // a guest whose host has gone would run on unseen
       ...["-accel", isNative(machine) ? accelerator : emulation, ...machine.emulated],
       ...["-smp", String(options.cpus ?? 2), "-m", String(options.memoryMib ?? 3072)],
       ...["-kernel", image.vmlinuz, "-initrd", at("initrd")],
