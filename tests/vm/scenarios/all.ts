@@ -8,8 +8,11 @@ import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
 import { selection } from "./options.ts";
 import { likeness } from "./likeness.ts";
+import { million } from "./million.ts";
 import { outputs } from "./outputs.ts";
 import { paths } from "./paths.ts";
+import { pairs } from "./pairs.ts";
+import { print } from "./print.ts";
 import { programs } from "./programs.ts";
 import { protocols } from "./protocols.ts";
 import { recipesOfManual } from "./recipes.ts";
@@ -29,6 +32,9 @@ export const scenarios: readonly Scenario[] = [
   encapsulation,
   selection,
   outputs,
+  print,
+  pairs,
+  million,
   likeness,
   flood,
   refusing,

@@ -1,0 +1,51 @@
+/**
+ * JSON with every pair of options, by function probes: each line as the schema says, with the fields that were asked
+ * for and no others. The rows that tracepoints can do are tried on the machine's own kernel in tests/kernel/.
+ */
+import { expect } from "bun:test";
+import { expectFields, rowsOfFunctions, wordsOf } from "../../output/json_options.ts";
+import { validLine } from "../../output/schema.ts";
+import type { Run, Scenario } from "../scenario.ts";
+
+const names = rowsOfFunctions.map((_, i) => `pair${i}`);
+/** As many tracers at a time as the guest has memory for. */
+const AT_A_TIME = 4;
+const groups = Array.from(
+  { length: Math.ceil(names.length / AT_A_TIME) },
+  (_, i) => names.slice(i * AT_A_TIME, (i + 1) * AT_A_TIME),
+);
+const start = (name: string) => {
+  const words = wordsOf(rowsOfFunctions[names.indexOf(name)]!).map((word) => `'${word}'`).join(" ");
+  return `start ${name} ${words} --filter-func '^(ip_rcv|ip_output|tcp_v4_rcv|kfree_skb_reason|sk_skb_reason_drop)$' \\
+      'host 10.9.1.2 and (icmp or tcp)'`;
+};
+
+export const pairs: Scenario = {
+  name: "pairs",
+  kernels: [],
+  longKernels: ["5.10", "6.12"],
+  limitSeconds: 400,
+  script: `
+    topo 1500
+    ${
+    groups.map((group) => `
+    ${group.map(start).join("\n    ")}
+    echo_request dns 10.9.1.2
+    say dns TCP4:10.9.1.2:81
+    for name in ${group.join(" ")}; do settle $name; stop $name; done`).join("\n")
+  }
+    untopo
+  `,
+  checks: {},
+  oursOnly: Object.fromEntries(rowsOfFunctions.map((row, i) => [
+    `row ${i}: ${wordsOf(row).join(" ")}`,
+    (run: Run) => {
+      expect(run.facts(names[i]!)).toMatchObject({ ready: true, gone: true, status: 0 });
+      const lines = run.text(`${names[i]}.out`).trimEnd().split("\n").map(validLine), end = lines.pop();
+      const events = lines.filter(({ type }) => type === "kprobe");
+      expect(end).toMatchObject({ type: "end", probes: "function", shown: events.length, lost: 0 });
+      expect(events.length).toBeGreaterThan(8);
+      for (const event of events) expectFields(row, event);
+    },
+  ])),
+};
