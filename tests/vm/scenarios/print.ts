@@ -77,7 +77,7 @@ export const print: Scenario = {
   kernels: ["6.12"],
   longKernels: ["5.10"],
   limitSeconds: 300,
-  files: () => [compiled("bpf_programs")],
+  files: (machine) => [compiled("bpf_programs", machine)],
   script: `
     topo 1500
     modprobe -q vxlan
