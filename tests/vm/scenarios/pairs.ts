@@ -8,12 +8,6 @@ import { validLine } from "../../output/schema.ts";
 import type { Run, Scenario } from "../scenario.ts";
 
 const names = rowsOfFunctions.map((_, i) => `pair${i}`);
-/** As many tracers at a time as the guest has memory for. */
-const AT_A_TIME = 4;
-const groups = Array.from(
-  { length: Math.ceil(names.length / AT_A_TIME) },
-  (_, i) => names.slice(i * AT_A_TIME, (i + 1) * AT_A_TIME),
-);
 const start = (name: string) => {
   const words = wordsOf(rowsOfFunctions[names.indexOf(name)]!).map((word) => `'${word}'`).join(" ");
   return `start ${name} ${words} --filter-func '^(ip_rcv|ip_output|tcp_v4_rcv|kfree_skb_reason|sk_skb_reason_drop)$' \\
@@ -27,13 +21,8 @@ export const pairs: Scenario = {
   limitSeconds: 400,
   script: `
     topo 1500
-    ${
-    groups.map((group) => `
-    ${group.map(start).join("\n    ")}
-    echo_request dns 10.9.1.2
-    say dns TCP4:10.9.1.2:81
-    for name in ${group.join(" ")}; do settle $name; stop $name; done`).join("\n")
-  }
+    traffic() { echo_request dns 10.9.1.2; say dns TCP4:10.9.1.2:81; }
+    ${names.map((name) => `${start(name)}; traffic; settle ${name}; stop ${name}`).join("\n    ")}
     untopo
   `,
   checks: {},

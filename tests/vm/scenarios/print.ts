@@ -1,6 +1,6 @@
 /**
  * What each option of the output prints, to the character: golden files, in which only addresses, numbers of
- * processes and the like are masked (masks.ts). All tracers see the same packets, a handful of them.
+ * processes and the like are masked (masks.ts). A handful of packets for each.
  */
 import { expect } from "bun:test";
 import { expectGolden } from "../../golden.ts";
@@ -15,6 +15,8 @@ interface Start {
   readonly words: string;
   readonly functions: string;
   readonly filter: string;
+  /** which packets pass meanwhile: a function of the script */
+  readonly traffic: "datagram" | "tunnelled" | "many";
 }
 
 /** From dns to the pod; told by their ports, or by what stands in for them. */
@@ -32,26 +34,36 @@ const frames: Start = {
     "--output-skb-metadata 'skb->len'",
   functions: "ip_rcv",
   filter: datagram,
+  traffic: "datagram",
 };
 const starts: readonly Start[] = [
-  { name: "plain", words: "", functions: "ip_(output|forward|rcv)|udp_rcv", filter: datagram },
+  {
+    name: "plain",
+    words: "",
+    functions: "ip_(output|forward|rcv)|udp_rcv",
+    filter: datagram,
+    traffic: "datagram",
+  },
   {
     name: "columns",
     words: `--timestamp absolute --netns-names-max-length 10 ${additions}`,
     functions: "ip_(output|forward|rcv)",
     filter: inTunnel,
+    traffic: "tunnelled",
   },
   {
     name: "below",
     words: "--output-stack --output-skb --output-skb-shared-info --timestamp relative --output-meta=false",
     functions: "ip_rcv",
     filter: datagram,
+    traffic: "datagram",
   },
   {
     name: "tuples",
     words: "--filter-netns pod --filter-ifname eth0 --output-tcp-flags --output-meta=false",
     functions: "ip_rcv|ipv6_rcv",
     filter: toPod,
+    traffic: "many",
   },
   {
     name: "bare",
@@ -59,6 +71,7 @@ const starts: readonly Start[] = [
       `--set-percpu-buf 64 --output-file "$OUT/bare.lines"`,
     functions: "ip_(output|forward|rcv)|udp_rcv",
     filter: datagram,
+    traffic: "datagram",
   },
   {
     name: "json",
@@ -66,11 +79,13 @@ const starts: readonly Start[] = [
       `--output-json --timestamp absolute --output-stack --output-skb --output-skb-shared-info ${additions}`,
     functions: "ip_(output|forward)",
     filter: inTunnel,
+    traffic: "tunnelled",
   },
 ];
 
-const startOf = ({ name, words, functions, filter }: Start) =>
-  `start ${name} ${words} --filter-func '${functions}' '${filter}'`;
+const startOf = ({ name, words, functions, filter, traffic }: Start) =>
+  `start ${name} ${words} --filter-func '${functions}' '${filter}'; ${traffic}; ` +
+  (words.includes("--output-limit-lines") ? `reap ${name} $NOW 10000` : `settle ${name}; stop ${name}`);
 
 export const print: Scenario = {
   name: "print",
@@ -86,35 +101,33 @@ export const print: Scenario = {
     ip -n dns addr add 10.99.0.1/24 dev vxlan0
     ip -n dns link set vxlan0 address 02:00:00:00:00:01 up
     ip -n dns neigh add 10.99.0.2 lladdr 02:00:00:00:00:02 dev vxlan0
-    ${starts.map(startOf).join("\n    ")}
+    datagram() { say dns UDP4:10.9.1.2:4099,sourceport=40001; }
     # TCP in the tunnel: SYN, ECE and CWR
-    raw dns IP4-SENDTO:10.99.0.2:6 '\\x9c\\x41\\0\\x50\\0\\0\\0\\1\\0\\0\\0\\0\\x50\\xc2\\xff\\xff\\0\\0\\0\\0'
-    say dns UDP4:10.9.1.2:4099,sourceport=40001
-    until_true 10 lines_in tuples 3
-    say dns TCP4:10.9.1.2:4099,sourceport=40002
-    ip netns exec dns ping -q -c1 -W2 -e 7 10.9.1.2 > /dev/null
-    ip netns exec dns ping -q -c1 -W2 -e 8 fd00:9:1::2 > /dev/null
-    head -c 3000 /dev/zero | ip netns exec dns socat -u -b 4096 - UDP4:10.9.1.2:4099,sourceport=40003,ip-mtu-discover=0
-    raw dns IP4-SENDTO:10.9.1.2:132 '\\x9c\\x44\\x10\\3\\0\\0\\0\\0\\0\\0\\0\\0'
-    raw dns IP4-SENDTO:10.9.1.2:47 '\\x20\\0\\x8\\0\\0\\0\\0\\x2a'
-    raw dns IP4-SENDTO:10.9.1.2:47 '\\0\\0\\x8\\0\\0\\0\\0\\x2a'
-    raw dns IP4-SENDTO:10.9.1.2:50 '\\0\\xc0\\xff\\xee\\0\\0\\0\\1'
-    raw dns IP4-SENDTO:10.9.1.2:51 '\\x6\\4\\0\\0\\0\\xc0\\xff\\xee\\0\\0\\0\\1'
-    raw dns IP4-SENDTO:10.9.1.2:89 '\\2\\1'
-    raw dns IP4-SENDTO:10.9.1.2:200 '\\2\\1'
-    raw dns IP6-SENDTO:[fd00:9:1::2]:60 '\\x11\\0\\1\\4\\0\\0\\0\\0\\x9c\\x45\\x10\\3\\0\\x8\\0\\0'
-    raw dns IP6-SENDTO:[fd00:9:1::2]:44 '\\x11\\0\\x5\\xa8\\0\\0\\0\\7\\x9c\\x46\\x10\\3'
-    reap bare $NOW 10000
-    for name in ${starts.map(({ name }) => name).filter((name) => name !== "bare").join(" ")}; do
-      settle $name; stop $name
-    done
+    tunnelled() {
+      raw dns IP4-SENDTO:10.99.0.2:6 '\\x9c\\x41\\0\\x50\\0\\0\\0\\1\\0\\0\\0\\0\\x50\\xc2\\xff\\xff\\0\\0\\0\\0'
+    }
+    many() {
+      datagram
+      say dns TCP4:10.9.1.2:4099,sourceport=40002
+      ip netns exec dns ping -q -c1 -W2 -e 7 10.9.1.2 > /dev/null
+      ip netns exec dns ping -q -c1 -W2 -e 8 fd00:9:1::2 > /dev/null
+      head -c 3000 /dev/zero | ip netns exec dns socat -u -b 4096 - UDP4:10.9.1.2:4099,sourceport=40003,ip-mtu-discover=0
+      raw dns IP4-SENDTO:10.9.1.2:132 '\\x9c\\x44\\x10\\3\\0\\0\\0\\0\\0\\0\\0\\0'
+      raw dns IP4-SENDTO:10.9.1.2:47 '\\x20\\0\\x8\\0\\0\\0\\0\\x2a'
+      raw dns IP4-SENDTO:10.9.1.2:47 '\\0\\0\\x8\\0\\0\\0\\0\\x2a'
+      raw dns IP4-SENDTO:10.9.1.2:50 '\\0\\xc0\\xff\\xee\\0\\0\\0\\1'
+      raw dns IP4-SENDTO:10.9.1.2:51 '\\x6\\4\\0\\0\\0\\xc0\\xff\\xee\\0\\0\\0\\1'
+      raw dns IP4-SENDTO:10.9.1.2:89 '\\2\\1'
+      raw dns IP4-SENDTO:10.9.1.2:200 '\\2\\1'
+      raw dns IP6-SENDTO:[fd00:9:1::2]:60 '\\x11\\0\\1\\4\\0\\0\\0\\0\\x9c\\x45\\x10\\3\\0\\x8\\0\\0'
+      raw dns IP6-SENDTO:[fd00:9:1::2]:44 '\\x11\\0\\x5\\xa8\\0\\0\\0\\7\\x9c\\x46\\x10\\3'
+    }
+    ${starts.map(startOf).join("\n    ")}
 
     pins=/sys/fs/bpf/frames; mkdir $pins
     BUN_JSC_useDFGJIT=0 ./bpf_programs pin $pins pass_frame:xdp:2
     ip link set dev dnsveth xdpgeneric pinned $pins/pass_frame
     ${startOf(frames)}
-    say dns UDP4:10.9.1.2:4099,sourceport=40001
-    settle frames; stop frames
     rm -r $pins
     untopo
   `,
