@@ -31,24 +31,53 @@ test.each([
   expect(() => maskedText(`${header}\n${text}\n`)).toThrow("Cannot mask the cell");
 });
 
-test("structs are told by their outline", () => {
+test("structs without what is left in their memory", () => {
   const dump = [
     "(struct sk_buff){",
     " (union){",
     "  .dev = (struct net_device *)0xffff888100cda000,",
+    "  .dev_scratch = (long unsigned int)18446612682083377152,",
     " },",
     " .cb = (char[])[",
     "  1,",
     " ],",
     " .len = (unsigned int)14,",
-    " .head = (unsigned char *)0xffff888208f96000,",
+    " (union){",
+    "  .hash = (__u32)2875134331,",
+    "  .alloc_cpu = (u16)1,",
+    " },",
+    "}",
+    "",
+    "(struct skb_shared_info){",
+    " .gso_size = (short unsigned int)1448,",
+    " .dataref = (atomic_t){",
+    "  .counter = (int)1,",
+    " },",
+    " .destructor_arg = (void *)0xffff888100cda000,",
+    " .frags = (skb_frag_t[])[",
+    "  (skb_frag_t){",
+    "  },",
+    " ],",
     "}",
     "",
   ];
   expect(maskedText([header, line, ...dump].join("\n")).split("\n").slice(2)).toEqual([
     "(struct sk_buff){",
+    " (union){",
+    "  .dev = (struct net_device *)0xxxxxxxxxxxxxxxxx,",
+    "  .dev_scratch = (long unsigned int)N,",
+    " },",
     " .len = (unsigned int)14,",
-    " .head = (unsigned char *)0xxxxxxxxxxxxxxxxx,",
+    " (union){",
+    "  .hash = (__u32)N,",
+    " },",
+    "}",
+    "",
+    "(struct skb_shared_info){",
+    " .gso_size = (short unsigned int)1448,",
+    " .dataref = (atomic_t){",
+    "  .counter = (int)1,",
+    " },",
     "}",
     "",
   ]);
@@ -67,11 +96,13 @@ test("JSON keeps the order of fields, and what is zero", () => {
   )
     .toBe(`{
   "skb": "0x${"x".repeat(16)}",
-  "cpu": "C",
+  "cpu": CPU,
   "mark": 0,
   "iface": "eth0:N",
-  "netns": "NETNS1",
-  "stack": ["a+0xN"]
+  "netns": NETNS1,
+  "stack": [
+    a+0xN
+  ]
 }
 `);
 });

@@ -75,22 +75,29 @@ const columnsOf = (netns: (inode: string) => string): readonly Column[] => [
   },
 ];
 
-/** Members of structs whose memory holds what was there before, beyond what is in use. */
-const leftovers = /^ \.(?:cb|frags|destructor_arg|xdp_frags_\w+) /;
+/** Members with numbers of devices and CPUs, of flows, and with addresses as numbers. */
+const numbers =
+  /(?<= \.(?:skb_iif|hash|napi_id|sender_cpu|dev_scratch|_skb_refdst|_sk_redir|_nfct) = \([\w ]+\))\d+/;
 
 /**
- * Of a struct its first line, its last, and of the members between them those at the left that have one value or
- * begin a struct: what a reader looks for, without what the kernel leaves from other packets.
+ * A struct, without what is left in its memory from other packets: sk_buff.cb, of which each layer uses a part, and in
+ * skb_shared_info all behind dataref, which the kernel does not clear; and without the CPU that allocated the packet,
+ * which is left out when it is 0.
  */
-function outline(dump: readonly string[]): string[] {
-  return dump.filter((line) => /^(?:\(struct \w+\)\{|\}| \.)/.test(line) && !leftovers.test(line)).map(
-    maskedRest,
-  );
+function maskedDump(dump: readonly string[]): string[] {
+  const blockEnd = (from: number) => dump.findIndex((line, i) => i > from && /^ [\]}],$/.test(line));
+  const cb = dump.findIndex((line) => line.startsWith(" .cb = ")),
+    dataref = dump.indexOf(" .dataref = (atomic_t){");
+  return dump.filter((line, i) =>
+    (cb < 0 || i < cb || i > blockEnd(cb)) && (dataref < 0 || i <= blockEnd(dataref) || line === "}") &&
+    !line.includes(" .alloc_cpu = ")
+  ).map((line) => maskedRest(line.replace(numbers, "N")));
 }
 
-/** Addresses, inode numbers of namespaces: in no place of their own. */
+/** Addresses, inode numbers of namespaces, numbers of maps: in no place of their own. */
 function maskedRest(text: string): string {
-  return text.replace(/\b0xff[\da-f]{14}\b/g, `0x${"x".repeat(16)}`).replace(/\b402653\d{4}\b/g, "INODE");
+  return text.replace(/\b0xff[\da-f]{14}\b/g, `0x${"x".repeat(16)}`).replace(/\b402653\d{4}\b/g, "INODE")
+    .replace(/^map_id: \d+$/, "map_id: N");
 }
 
 const isLine = /^(\d{4}-\d\d-\d\dT\S+ )?0x[\da-f]+ /;
@@ -118,7 +125,7 @@ export function maskedText(output: string): string {
     const text = lines[i]!;
     if (text.startsWith("(struct ")) {
       const end = lines.indexOf("}", i);
-      masked.push(...outline(lines.slice(i, end + 1)));
+      masked.push(...maskedDump(lines.slice(i, end + 1)));
       i = end;
     } else masked.push(isLine.test(text) ? line(text) : maskedRest(text));
   }
@@ -132,24 +139,30 @@ function isColumnOf(header: string, title: string): boolean {
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** Events as JSON, a field a line. */
+/** Events as JSON, a field a line; structs and stacks as their lines. */
 export function maskedJson(events: readonly Json[]): string {
   const netns = numbered("NETNS");
-  const masks: Readonly<Record<string, (value: never) => unknown>> = {
-    skb: maskedRest,
-    cpu: () => "C",
-    process: (text: string) => text.replace(/\d+$/, "PID"),
-    iface: (text: string) => text.replace(/(?<=:)\d+$/, "N"),
-    time: digits,
-    netns: (inode: number) => inode === 0 ? 0 : netns(String(inode)),
-    cb: (words: readonly number[]) => words.map(() => "u32"),
-    stack: (places: readonly string[]) => places.map((place) => place.replace(/\+0x[\da-f]+$/, "+0xN")),
-    sk_buff: (text: string) => outline(text.split("\n")),
-    skb_shared_info: (text: string) => outline(text.split("\n")),
+  const dump = (text: string) => lined(maskedDump(text.trimEnd().split("\n")));
+  const masks: Readonly<Record<string, (value: never) => string>> = {
+    skb: (address: string) => JSON.stringify(maskedRest(address)),
+    cpu: () => "CPU",
+    process: (text: string) => JSON.stringify(text.replace(/\d+$/, "PID")),
+    iface: (text: string) => JSON.stringify(text.replace(/(?<=:)\d+$/, "N")),
+    time: (text: string) => JSON.stringify(digits(text)),
+    netns: (inode: number) => inode === 0 ? "0" : netns(String(inode)),
+    cb: (words: readonly number[]) => JSON.stringify(words.map(() => "u32")),
+    stack: (places: readonly string[]) =>
+      lined(places.map((place) => place.replace(/\+0x[\da-f]+$/, "+0xN"))),
+    sk_buff: dump,
+    skb_shared_info: dump,
+    // Counted without locks: it may be somewhat low.
+    looked: () => "COUNT",
   };
   const masked = (event: Json) =>
     Object.entries(event).map(([name, value]) =>
-      `  ${JSON.stringify(name)}: ${JSON.stringify(masks[name]?.(value as never) ?? value)}`
+      `  ${JSON.stringify(name)}: ${masks[name]?.(value as never) ?? JSON.stringify(value)}`
     );
   return events.map((event) => `{\n${masked(event).join(",\n")}\n}\n`).join("");
 }
+
+const lined = (lines: readonly string[]) => `[\n${lines.map((line) => `    ${line}\n`).join("")}  ]`;

@@ -55,7 +55,7 @@ export const likeness: Scenario = {
   boot: "apart",
   kernels: [],
   longKernels: ["5.10", "6.12"],
-  limitSeconds: 300,
+  limitSeconds: 600,
   script: `
     topo 1500
     # The peer's does not load on Linux 5.10.

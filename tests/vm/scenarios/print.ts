@@ -27,12 +27,19 @@ const additions =
   "--output-packet-id --output-caller --output-tunnel --output-tcp-flags --output-netns-names " +
   `--output-skb-cb --output-skb-metadata '${values}'`;
 
-/** Started by itself, since a program on the device changes the way of all packets. */
+/** Started by themselves, since programs on the device change the way of all packets. */
 const frames: Start = {
   name: "frames",
   words: "--filter-trace-xdp --output-xdp-metadata 'xdp->data_end - xdp->data,xdp->rxq->queue_index' " +
     "--output-skb-metadata 'skb->len'",
   functions: "ip_rcv",
+  filter: datagram,
+  traffic: "datagram",
+};
+const maps: Start = {
+  name: "maps",
+  words: "--filter-track-bpf-helpers --output-bpfmap --output-meta=false",
+  functions: "__netif_receive_skb_one_core|ip_rcv",
   filter: datagram,
   traffic: "datagram",
 };
@@ -87,11 +94,13 @@ const startOf = ({ name, words, functions, filter, traffic }: Start) =>
   `start ${name} ${words} --filter-func '${functions}' '${filter}'; ${traffic}; ` +
   (words.includes("--output-limit-lines") ? `reap ${name} $NOW 10000` : `settle ${name}; stop ${name}`);
 
+const all = [...starts, frames, maps];
+
 export const print: Scenario = {
   name: "print",
-  kernels: ["6.12"],
-  longKernels: ["5.10"],
-  limitSeconds: 300,
+  kernels: [],
+  longKernels: ["5.10", "6.12"],
+  limitSeconds: 600,
   files: (machine) => [compiled("bpf_programs", machine)],
   script: `
     topo 1500
@@ -124,22 +133,27 @@ export const print: Scenario = {
     }
     ${starts.map(startOf).join("\n    ")}
 
-    pins=/sys/fs/bpf/frames; mkdir $pins
-    BUN_JSC_useDFGJIT=0 ./bpf_programs pin $pins pass_frame:xdp:2
+    modprobe -qa sch_ingress cls_bpf
+    mkdir -p /tmp/bpf; mount -t bpf bpf /tmp/bpf; pins=/tmp/bpf/print; mkdir $pins
+    BUN_JSC_useDFGJIT=0 ./bpf_programs pin $pins pass_frame:xdp:2 count_in:tc:0:context:count
     ip link set dev dnsveth xdpgeneric pinned $pins/pass_frame
     ${startOf(frames)}
-    rm -r $pins
+    ip link set dev dnsveth xdpgeneric off
+    tc qdisc add dev dnsveth clsact
+    tc filter add dev dnsveth ingress bpf da pinned $pins/count_in
+    ${startOf(maps)}
+    rm -r $pins; umount /tmp/bpf
     untopo
   `,
   checks: {},
   oursOnly: {
     "all start, and end as asked"(run) {
-      for (const { name } of [...starts, frames]) {
+      for (const { name } of all) {
         expect({ name, ...run.facts(name) }).toMatchObject({ ready: true, gone: true, status: 0 });
         expect(run.text(`${name}.err`)).toContain("lost none");
       }
     },
-    ...Object.fromEntries([...starts, frames].map((start) => [
+    ...Object.fromEntries(all.map((start) => [
       `${start.name}: as in its golden file`,
       (run: Run) => expectGolden(`output/${start.name}-${run.kernel}.txt`, golden(run, start)),
     ])),
