@@ -58,6 +58,7 @@ export const likeness: Scenario = {
   limitSeconds: 600,
   script: `
     topo 1500
+    keep_neighbours pod dns
     # The peer's does not load on Linux 5.10.
     dump=--output-skb
     [ "$(uname -r | cut -d. -f1)" != 5 ] || dump=
