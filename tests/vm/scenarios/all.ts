@@ -26,13 +26,13 @@ import { tracking } from "./tracking.ts";
 import { verdicts } from "./verdicts.ts";
 
 export const scenarios: readonly Scenario[] = [
+  print, // first: connection tracking, once it is loaded, leaves its marks in structs and reassembles
   story,
   verdicts,
   protocols,
   encapsulation,
   selection,
   outputs,
-  print,
   pairs,
   million,
   likeness,

@@ -98,6 +98,7 @@ const all = [...starts, frames, maps];
 
 export const print: Scenario = {
   name: "print",
+  boot: "apart",
   kernels: [],
   longKernels: ["5.10", "6.12"],
   limitSeconds: 600,
