@@ -15,6 +15,13 @@ import type { FunctionBackend, Load, ProbeFailure } from "./backend.ts";
 import type { TracedFunction } from "./functions.ts";
 import { mapOperationOf } from "./map_operations.ts";
 
+/**
+ * Whether the kernel leaves out a program of fexit that is at work on that CPU already: since Linux 5.12
+ * (__bpf_prog_enter in kernel/bpf/trampoline.c), which counts how often. Before that, one that is called on return from
+ * a look-up and looks something up itself is called without end, until the stack is used up and the kernel stops.
+ */
+const endsRecursion = (types: BtfTypes) => types.has("bpf_prog_info", "recursion_misses");
+
 export class BeneathProbes implements Disposable {
   readonly #options: TraceOptions;
   readonly #types: BtfTypes;
@@ -62,6 +69,7 @@ export class BeneathProbes implements Disposable {
     const btfId = this.#types.functionId(function_.name);
     if (btfId === undefined) return "it is not in BTF";
     if (process.arch !== "x64") return "that is for x86-64 only";
+    if (!endsRecursion(this.#types)) return "that takes Linux 5.12";
     // An odd address, that no function has: the same may be probed on entry as well.
     const address = function_.address | 1n, count = [...parameters(this.#types.btf, btfId)].length;
     try {

@@ -271,7 +271,8 @@ const constructors: ReadonlySet<string> = new Set([
   "build_skb_around",
   "__build_skb_around",
   "__xdp_build_skb_from_frame",
-  "__copy_skb_header", // of a clone
+  "__skb_clone", // the clone comes first; Linux 5.10 has it inline
+  "__copy_skb_header", // likewise
 ]);
 
 /** Suffixes after which the parameters in BTF still hold, in any combination. */

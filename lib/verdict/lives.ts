@@ -111,8 +111,9 @@ export class Lives {
     const key = (view.getUint32(offset + SKB + 4, true) & 0xff_ffff) * 0x2000_0000 +
       (view.getUint32(offset + SKB, true) >>> 3);
     const known = this.#lives.get(key), living = known !== undefined && !known.over;
-    // Of one that is over already; or of a copy that nobody saw, which is nobody's packet unless it is dropped.
-    if (!living && ending && (known !== undefined || !isDrop(role))) return;
+    // Of one that is over already; or of a copy that nobody saw, which is nobody's packet unless it is dropped. The
+    // last reference to what is over is not dropped once more: that is such a copy, at the same address.
+    if (!living && ending && (known === undefined ? !isDrop(role) : role !== "dropped")) return;
     const enters = role === "receive" || role === "transmit";
     if (enters) this.#identify(view, offset);
     let life = known;

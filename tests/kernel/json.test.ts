@@ -3,7 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expectFields, rows, wordsOf } from "../output/json_options.ts";
+import { expectFields, rowsOfTracepoints, wordsOf } from "../output/json_options.ts";
 import { validEvent, validLine } from "../output/schema.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
 import { rawTraceWhile, sendDatagrams, sh, VethPair } from "./tracer.ts";
@@ -165,9 +165,9 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("JSON lines (needs root, Linux 5.8)
     let ready = 0;
     const all = Promise.withResolvers<void>(), words = ["host 10.77.0.2 and (icmp or tcp port 4084)"];
     // All tracers watch the same packets.
-    const traces = rows.map((row) =>
+    const traces = rowsOfTracepoints.map((row) =>
       rawTraceWhile([...JSON_LINES, ...wordsOf(row), ...words], () => {
-        if (++ready === rows.length) {
+        if (++ready === rowsOfTracepoints.length) {
           sh(`taskset -c 0 ip netns exec ${pair.a} bash -c '
             ping -c1 -W2 10.77.0.2; ! echo > /dev/tcp/10.77.0.2/4084'`);
           all.resolve();
@@ -175,9 +175,9 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("JSON lines (needs root, Linux 5.8)
         return all.promise;
       })
     );
-    expect(rows.length).toBeGreaterThan(8);
+    expect(rowsOfTracepoints.length).toBeGreaterThan(8);
     for (const [i, { stdout, stderr, status }] of (await Promise.all(traces)).entries()) {
-      const row = rows[i]!;
+      const row = rowsOfTracepoints[i]!;
       expect({ row, stderr, status }).toMatchObject({ row, status: 0 });
       const lines = stdout.trimEnd().split("\n").map(validLine), end = lines.pop();
       const events = lines.filter(({ type }) => type === "tracepoint");

@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { pairwise, type Row } from "../pairwise.ts";
 
 const onOff = ["off", "on"] as const;
-/** What can be asked of tracepoints, too. */
+/** In the order of the command line; what cannot be asked of tracepoints is last. */
 export const jsonFactors = {
   "output-meta": onOff,
   "output-tuple": onOff,
@@ -18,10 +18,16 @@ export const jsonFactors = {
   "output-skb-cb": onOff,
   "output-skb-metadata": onOff,
   "summary": onOff,
+  "output-caller": onOff,
 } as const;
 export type JsonRow = Row<typeof jsonFactors>;
 
-export const rows: readonly JsonRow[] = pairwise(jsonFactors);
+const { "output-caller": _, ...withoutCaller } = jsonFactors;
+export const rowsOfFunctions: readonly JsonRow[] = pairwise(jsonFactors);
+export const rowsOfTracepoints: readonly JsonRow[] = pairwise(withoutCaller).map((row) => ({
+  ...row,
+  "output-caller": "off",
+}));
 
 /** The expressions of --output-skb-metadata: a number, a pointer, one that has no value. */
 const expressions = ["skb->len", "skb->head", "skb->len / (skb->len - skb->len)"];
@@ -61,6 +67,7 @@ export function expectFields(row: JsonRow, event: Json): void {
     ...on("output-skb-shared-info", "skb_shared_info"),
     ...on("output-skb-cb", "cb"),
     ...on("output-skb-metadata", "skb_metadata"),
+    ...on("output-caller", "caller_func"),
     ...row.timestamp === "none" ? [] : ["time"],
   ];
   expect({ row, fields: Object.keys(event).sort() }).toEqual({ row, fields: wanted.sort() });

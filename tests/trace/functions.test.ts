@@ -47,6 +47,7 @@ const functions: [name: string, types: number[]][] = [
   ["__bpf_trace_x", [skb]],
   ["freed_init", [skb]],
   ["build_skb_around", [skb]],
+  ["__skb_clone", [skb, skb]],
   ["repeated", [skb]],
   ["repeated", [skb]],
   ["contradictory", [skb]],
@@ -80,6 +81,7 @@ ffffffff81001000 t many
 ffffffff81001100 t __bpf_trace_x
 ffffffff81001200 T repeated
 ffffffff81001280 T build_skb_around
+ffffffff810012c0 t __skb_clone
 ffffffff81001300 T contradictory
 ffffffff81002000 T _sinittext
 ffffffff81002100 t freed_init
@@ -139,6 +141,7 @@ test("the first skb among five parameters counts, whatever is const", () => {
     "__bpf_trace_x/1",
     "freed_init/1",
     "build_skb_around/1",
+    "__skb_clone/1",
     "repeated/1",
     "contradictory/undefined",
   ]);
@@ -232,8 +235,9 @@ describe("--filter-func", () => {
     expect(selectFunctions(planA, "many|third").found).toBe(2);
   });
   test("what makes a packet is traced only by its exact name", () => {
-    expect(show(planA, "build_skb.*")).toEqual([]);
+    expect(show(planA, "build_skb.*|__skb_c.*")).toEqual([]);
     expect(show(planA, "build_skb_around")).toEqual(["build_skb_around/1"]);
+    expect(show(planA, "__skb_clone")).toEqual(["__skb_clone/1"]);
   });
   test.each<[name: string, why: string]>([
     ["frist", "there is no such function; did you mean first"],

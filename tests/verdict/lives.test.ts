@@ -86,6 +86,10 @@ describe("one packet or two", () => {
     ], ["1 lost-from-view ip_output", "1 lost-from-view ip_rcv"]],
     ["the end of something that never was there", steps("skb_release_data skb_free_head sock_rfree"), []],
     ["a copy that was made and thrown away", steps("tp:consume_skb skb_release_head_state kfree_skbmem"), []],
+    ["a copy that nobody saw, dropped where a packet has been", [
+      ...steps("ip_rcv consume_skb tp:consume_skb kfree_skbmem"),
+      ...steps("kfree_skb_reason(NO_SOCKET) tp:kfree_skb(NO_SOCKET) __kfree_skb kfree_skbmem"),
+    ], ["1 consumed ip_rcv", "1 dropped kfree_skb NO_SOCKET"]],
     ["a drop is a drop, wherever it comes from", steps("tp:kfree_skb(NO_SOCKET) skb_release_head_state"), [
       "1 dropped kfree_skb NO_SOCKET",
     ]],

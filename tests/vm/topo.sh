@@ -89,13 +89,14 @@ echo_request() { ip netns exec "$1" ping -q -c1 -W$((2 * SLOWNESS)) "$2" > /dev/
 # forget_neighbours: the next packet of the node to the pod needs ARP.
 forget_neighbours() { ip neigh flush dev podveth; ip -n pod neigh flush dev eth0; }
 
-# keep_neighbours NETNS...: what the node and these namespaces know of their IPv4 neighbours stays so. Otherwise a
-# packet's way depends on how long ago that was confirmed.
+# keep_neighbours NETNS...: what the node and these namespaces know of their neighbours stays so. Otherwise a packet's
+# way depends on how long ago that was confirmed, and there are packets that ask.
 keep_neighbours() {
   local netns address device mac
   for netns in "" "$@"; do
-    ip ${netns:+-n "$netns"} -4 neigh show | while read -r address _ device _ mac _; do
-      ip ${netns:+-n "$netns"} neigh replace "$address" lladdr "$mac" dev "$device" nud permanent
+    ip ${netns:+-n "$netns"} neigh show | while read -r address _ device _ mac _; do
+      # One that was not found has no address.
+      [ -z "$mac" ] || ip ${netns:+-n "$netns"} neigh replace "$address" lladdr "$mac" dev "$device" nud permanent
     done
   done
 }

@@ -9,8 +9,11 @@ import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
 import { selection } from "./options.ts";
 import { likeness } from "./likeness.ts";
+import { million } from "./million.ts";
 import { outputs } from "./outputs.ts";
 import { paths } from "./paths.ts";
+import { pairs } from "./pairs.ts";
+import { print } from "./print.ts";
 import { programs } from "./programs.ts";
 import { protocols } from "./protocols.ts";
 import { recipesOfManual } from "./recipes.ts";
@@ -24,12 +27,15 @@ import { tracking } from "./tracking.ts";
 import { verdicts } from "./verdicts.ts";
 
 export const scenarios: readonly Scenario[] = [
+  print, // first: connection tracking, once it is loaded, leaves its marks in structs and reassembles
   story,
   verdicts,
   protocols,
   encapsulation,
   selection,
   outputs,
+  pairs,
+  million,
   likeness,
   flood,
   refusing,
