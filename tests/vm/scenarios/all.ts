@@ -6,8 +6,9 @@ import { encapsulation } from "./encapsulation.ts";
 import { filters } from "./filters.ts";
 import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
-import { selection } from "./options.ts";
+import { besidePeer, selection } from "./options.ts";
 import { likeness } from "./likeness.ts";
+import { multitude } from "./multitude.ts";
 import { outputs } from "./outputs.ts";
 import { paths } from "./paths.ts";
 import { programs } from "./programs.ts";
@@ -28,6 +29,7 @@ export const scenarios: readonly Scenario[] = [
   protocols,
   encapsulation,
   selection,
+  besidePeer,
   outputs,
   likeness,
   flood,
@@ -35,6 +37,8 @@ export const scenarios: readonly Scenario[] = [
   stacks,
   paths,
   tracking,
+  paths,
+  multitude,
   programs,
   filters,
   doctor,
