@@ -48,6 +48,9 @@ interface Named {
   readonly verdicts?: Verdicts;
 }
 
+/** A program is in its maps so long after it was loaded, at the latest. */
+const FILLING_MS = 1000;
+
 export class ProgramTracing implements Disposable {
   readonly #parts: ProgramTracingParts;
   readonly #hasExits: boolean;
@@ -58,8 +61,8 @@ export class ProgramTracing implements Disposable {
   #last = 0;
   /** programs that are traced, by id, until it is known whether tail calls lead there */
   readonly #symbols = new Map<number, string>();
-  /** whether there were new programs at this look or the last one: maps are filled after programs are loaded */
-  #news = 0;
+  /** until when programs may still be put into maps that were loaded before; ms of the monotonic clock */
+  #mapsFilled = 0;
   #traced = 0;
 
   constructor(parts: ProgramTracingParts, xdpVerdicts: Verdicts) {
@@ -79,18 +82,21 @@ export class ProgramTracing implements Disposable {
     return ["What BPF programs return is not shown: that takes Linux 5.17"];
   }
 
-  /** Attaches to the programs that were loaded since the last call; returns why others cannot be traced. */
-  attachNew(signal: AbortSignal): string[] {
+  /**
+   * Attaches to the programs that were loaded since the last call, up to the one with the id `newest`; returns why others
+   * cannot be traced.
+   */
+  attachNew(newest: number, signal: AbortSignal): string[] {
     const refused: string[] = [];
     for (const id of programsAfter(this.#last)) {
-      if (signal.aborted) break;
+      if (id > newest || signal.aborted) break;
       this.#last = id;
       const found = examineProgram(id, this.#parts.kinds);
       if (found === undefined) continue;
       if (found instanceof LoadedProgram) {
         using target = found;
         const { id, entry, parts } = target;
-        this.#news = 2;
+        this.#mapsFilled = performance.now() + FILLING_MS;
         const hooks = [
           [entry, "entry"],
           ...(this.#hasExits ? [[entry, "exit"] as const] : []),
@@ -105,10 +111,7 @@ export class ProgramTracing implements Disposable {
         this.#symbols.set(id, entry.symbol);
       } else refused.push(sentence(found));
     }
-    if (this.#news > 0) {
-      this.#news--;
-      refused.push(...this.#tailCalled());
-    }
+    if (performance.now() < this.#mapsFilled) refused.push(...this.#tailCalled());
     return refused;
   }
 

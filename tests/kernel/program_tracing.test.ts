@@ -20,6 +20,7 @@ import { loadProgram } from "../../lib/sys/program.ts";
 import { compilePacketFilter } from "../../lib/trace/filter.ts";
 import { hasKernelBtf } from "../kernel_btf.ts";
 import { bpfMapInfo, bpfObjGetInfoByFd, bpfProgCode, bpfProgInfo } from "../../lib/sys/bpf.ts";
+import { watchPrograms } from "../../lib/trace/new_programs.ts";
 import { HelperCalls } from "../../lib/trace/helper_calls.ts";
 import { readKallsyms } from "../../lib/symbols/kallsyms.ts";
 import { tailCallees } from "../../lib/trace/tail_calls.ts";
@@ -117,6 +118,36 @@ kernelTest([5, 6], "programs are listed by rising ids, the new ones alone after 
   expect(ids).toEqual(expect.arrayContaining([idOf(one.fd), idOf(other.fd)]));
   expect(ids).toEqual([...ids].sort((a, b) => a - b));
 });
+
+kernelTest(
+  [5, 6],
+  "a program that is loaded while a trace runs is followed before the next look at all",
+  async () => {
+    const looks: number[] = [], remarks: string[] = [], everyMs = 100;
+    const followPrograms = (newest: number) => {
+      looks.push(newest);
+      return Promise.resolve([`up to ${newest}`]);
+    };
+    const looked = async (times: number) => {
+      while (looks.length < times) await Bun.sleep(5);
+    };
+    using _first = loadTarget(tc);
+    const { signal } = new AbortController(), onRemark = (remark: string) => remarks.push(remark);
+    const watch = watchPrograms({ followPrograms }, { signal, onRemark, everyMs });
+    await looked(1);
+    using target = loadTarget(tc);
+    const loaded = performance.now();
+    await looked(2);
+    expect(performance.now() - loaded).toBeLessThan(8 * everyMs);
+    expect(looks[1]).toBeGreaterThanOrEqual(idOf(target.fd));
+    await looked(3); // some may have gone
+    expect(remarks).toEqual(looks.map((newest) => `up to ${newest}`));
+    watch[Symbol.dispose]();
+    using _late = loadTarget(tc);
+    await Bun.sleep(2 * everyMs);
+    expect(looks).toHaveLength(3);
+  },
+);
 
 const shapes: [name: string, options: Partial<TraceOptions>][] = [
   ["all columns", {}],
