@@ -37,7 +37,6 @@ export const scenarios: readonly Scenario[] = [
   stacks,
   paths,
   tracking,
-  paths,
   multitude,
   programs,
   filters,

@@ -7,7 +7,7 @@ import type { TraceLine } from "../lines.ts";
 import { isOver, livesOf, packetsOf } from "../paths.ts";
 import type { Run, Scenario } from "../scenario.ts";
 
-const OTHERS = Number(process.env["PWRU_VM_OTHERS"] ?? 1_000_000), FOLLOWED = 1000;
+const OTHERS = Number(process.env["PWRU_VM_OTHERS"] ?? 1_000_000), FOLLOWED = 1000, BATCHES = 20;
 const gateway = "02:00:00:00:01:01";
 
 const flow = [
@@ -44,9 +44,24 @@ RULES
       tell pgctrl start
       cat /proc/net/pktgen/eth0 > "$OUT/generator"' &
     generator=$!
-    nap 1
-    ip netns exec pod ping -q -c ${FOLLOWED} -i 0.02 10.9.2.2 > "$OUT/ping"
+    # The echoes are spread over the others: so many more when so many of those have left.
+    cat > /tmp/echoes.sh <<'ECHOES'
+      . /lib/guest/tracer.sh
+      passed() {
+        local line
+        while read -r line; do [[ ! $line =~ pkts-sofar:.([0-9]+) ]] || break; done < /proc/net/pktgen/eth0
+        nap 0.2
+        [ "\${BASH_REMATCH[1]:-0}" -ge "$1" ]
+      }
+      for ((n = 0; n < ${BATCHES}; n++)); do
+        until_true 600 passed $((n * ${OTHERS / BATCHES} + 1)) || echo "multitude: the generator is late" >&2
+        ping -q -c ${FOLLOWED / BATCHES} -i 0.01 10.9.2.2
+      done
+ECHOES
+    ip netns exec pod bash /tmp/echoes.sh > "$OUT/ping"
+    now; echo $NOW > "$OUT/last_echo"
     wait $generator
+    now; echo $NOW > "$OUT/last_other"
     settle one
     stop one
     ip netns exec dns nft list counter ip multitude others > "$OUT/others"
@@ -56,7 +71,16 @@ RULES
   oursOnly: {
     "all of them passed"(run) {
       expect(run.text("generator")).toContain(`pkts-sofar: ${OTHERS} `);
-      expect(run.text("ping")).toContain(`${FOLLOWED} packets transmitted`);
+      expect([...run.text("ping").matchAll(/\d+ packets transmitted, \d+ received/g)].map(([text]) => text))
+        .toEqual(
+          Array.from(
+            { length: BATCHES },
+            () => `${FOLLOWED / BATCHES} packets transmitted, ${FOLLOWED / BATCHES} received`,
+          ),
+        );
+      expect(run.text("stderr")).not.toContain("late");
+      const [lastEcho = 0, lastOther = 0] = ["echo", "other"].map((last) => Number(run.text(`last_${last}`)));
+      expect(lastOther).toBeGreaterThan(lastEcho);
       const arrived = Number(/packets (\d+)/.exec(run.text("others"))?.[1]);
       console.log(
         `${arrived} of ${OTHERS} other packets arrived; ${
