@@ -61,8 +61,8 @@ export class ProgramTracing implements Disposable {
   #last = 0;
   /** programs that are traced, by id, until it is known whether tail calls lead there */
   readonly #symbols = new Map<number, string>();
-  /** until when programs may still be put into maps that were loaded before; ms of the monotonic clock */
-  #mapsFilled = 0;
+  /** when those that were loaded last are in their maps, if that has not been looked at since; ms of the monotonic clock */
+  #filled: number | undefined;
   #traced = 0;
 
   constructor(parts: ProgramTracingParts, xdpVerdicts: Verdicts) {
@@ -96,7 +96,6 @@ export class ProgramTracing implements Disposable {
       if (found instanceof LoadedProgram) {
         using target = found;
         const { id, entry, parts } = target;
-        this.#mapsFilled = performance.now() + FILLING_MS;
         const hooks = [
           [entry, "entry"],
           ...(this.#hasExits ? [[entry, "exit"] as const] : []),
@@ -109,9 +108,13 @@ export class ProgramTracing implements Disposable {
           if (where === entry) break;
         }
         this.#symbols.set(id, entry.symbol);
+        this.#filled = performance.now() + FILLING_MS;
       } else refused.push(sentence(found));
     }
-    if (performance.now() < this.#mapsFilled) refused.push(...this.#tailCalled());
+    if (this.#filled !== undefined) {
+      if (performance.now() >= this.#filled) this.#filled = undefined;
+      refused.push(...this.#tailCalled());
+    }
     return refused;
   }
 

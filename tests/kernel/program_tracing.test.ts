@@ -20,6 +20,9 @@ import { loadProgram } from "../../lib/sys/program.ts";
 import { compilePacketFilter } from "../../lib/trace/filter.ts";
 import { hasKernelBtf } from "../kernel_btf.ts";
 import { bpfMapInfo, bpfObjGetInfoByFd, bpfProgCode, bpfProgInfo } from "../../lib/sys/bpf.ts";
+import { errno } from "../../lib/sys/errno.ts";
+import { kernelError } from "../../lib/sys/ffi.ts";
+import { ProgramTracing } from "../../lib/trace/program_tracing.ts";
 import { watchPrograms } from "../../lib/trace/new_programs.ts";
 import { HelperCalls } from "../../lib/trace/helper_calls.ts";
 import { readKallsyms } from "../../lib/symbols/kallsyms.ts";
@@ -183,6 +186,29 @@ const types = hasKernelBtf ? new BtfTypes(loadKernelBtf()) : undefined;
 const accesses: [string, MemoryAccess | undefined][] = types === undefined
   ? []
   : [["direct", directAccess(types)], ["bulk", bulkAccess()]];
+
+kernelTest(
+  [5, 17],
+  "tail calls are told of however long it takes to probe the program that they lead to",
+  () => {
+    using maps = new Maps();
+    using callee = loadTarget(tc), _caller = loadTarget({ ...tc, does: { what: "jump" } }, maps);
+    maps.get(targetMaps.jumps).update(0, new Uint8Array(Uint32Array.of(callee.fd).buffer));
+    const kernel = types as BtfTypes;
+    const options = { kernel, access: bulkAccess(), maps: traceMaps(4096), meta: false, tuple: false };
+    const load = () => {
+      Bun.sleepSync(1100);
+      throw kernelError("bpf(BPF_PROG_LOAD)", errno.EINVAL as number);
+    };
+    using tracing = new ProgramTracing({ kinds: new Set(["tc"]), options, load }, new Map());
+    const told = tracing.attachNew(idOf(callee.fd), new AbortController().signal);
+    expect(told.filter((remark) => remark.includes(`program ${idOf(callee.fd)} `))).toEqual([
+      expect.stringMatching(/^Cannot trace BPF program/),
+      expect.stringMatching(/^Tail calls to BPF program/),
+    ]);
+  },
+  types !== undefined,
+);
 
 for (const [accessName, access] of accesses) {
   for (const [name, shape] of shapes) {
