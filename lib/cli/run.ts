@@ -26,6 +26,7 @@ import type { ProbeBackend } from "../trace/backend.ts";
 import { compileFor, compilePacketFilter, compileTunnelFilter } from "../trace/filter.ts";
 import { isExactName } from "../trace/pattern.ts";
 import { programsAfter } from "../trace/loaded_programs.ts";
+import { watchPrograms } from "../trace/new_programs.ts";
 import { openSession } from "../trace/open_session.ts";
 import type { Session, SessionOptions } from "../trace/session.ts";
 import { Outcomes } from "../verdict/outcomes.ts";
@@ -132,7 +133,6 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
     signal: stop.signal,
     onLive: () => reading.start(),
     onProgress: (done, total) => log.progress(done, total, "Attached"),
-    onRemark: (remark) => log.warn(remark),
   });
   if (outcomes !== undefined) outcomes.from = Number(clockGettime(CLOCK_MONOTONIC));
   for (const remark of backend.remarks) log.warn(remark);
@@ -148,7 +148,12 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
     if (options.readyFile !== undefined) closeSync(openSync(options.readyFile, READY_FLAGS));
   }
   releaseMemory();
-  await reading.ended;
+  const followsPrograms = wanted.helpers === true || (wanted.programs?.length ?? 0) > 0;
+  {
+    const onRemark = (remark: string) => log.warn(remark);
+    using _new = followsPrograms ? watchPrograms(backend, { signal: stop.signal, onRemark }) : undefined;
+    await reading.ended;
+  }
 
   log.info(`${reading.reason}, exiting program..`);
   backend.close();

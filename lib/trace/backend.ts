@@ -19,8 +19,6 @@ export interface AttachProgress {
   /** The first events may flow: the reader can start. Called once, before `attach` resolves. */
   readonly onLive: () => void;
   readonly onProgress: (done: number, total: number) => void;
-  /** told of what cannot be traced among what comes after `attach` */
-  readonly onRemark?: (remark: string) => void;
 }
 
 /** Probes of one kind, from the choice of functions to the end. */
@@ -33,6 +31,11 @@ export interface ProbeBackend extends Disposable {
   /** why a better way was not taken, or what is slower than it could be */
   readonly remarks: readonly string[];
   attach(progress: AttachProgress): Promise<void>;
+  /**
+   * Probes what there is to be probed with the BPF programs that were loaded since, up to the one with the id `newest`;
+   * returns what is to be said of them. Absent: they are none of its business.
+   */
+  followPrograms?(newest: number, signal: AbortSignal): Promise<readonly string[]>;
   /** The function or tracepoint that `packet_event.address` stands for. */
   nameOf(address: bigint): string | undefined;
   /** What `packet_event.argument2` means, by its number as u32, where a BPF program was left; else absent. */

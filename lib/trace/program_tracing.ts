@@ -49,6 +49,9 @@ interface Named {
   readonly verdicts?: Verdicts;
 }
 
+/** A program is in its maps so long after it was loaded, at the latest. */
+const FILLING_MS = 1000;
+
 export class ProgramTracing implements Disposable {
   readonly #parts: ProgramTracingParts;
   readonly #hasExits: boolean;
@@ -59,8 +62,8 @@ export class ProgramTracing implements Disposable {
   #last = 0;
   /** programs that are traced, by id, until it is known whether tail calls lead there */
   readonly #symbols = new Map<number, string>();
-  /** whether there were new programs at this look or the last one: maps are filled after programs are loaded */
-  #news = 0;
+  /** when those that were loaded last are in their maps, if that has not been looked at since; ms of the monotonic clock */
+  #filled: number | undefined;
   #traced = 0;
 
   constructor(parts: ProgramTracingParts, xdpVerdicts: Verdicts) {
@@ -80,18 +83,20 @@ export class ProgramTracing implements Disposable {
     return ["What BPF programs return is not shown: that takes Linux 5.17"];
   }
 
-  /** Attaches to the programs that were loaded since the last call; returns why others cannot be traced. */
-  attachNew(signal: AbortSignal): string[] {
+  /**
+   * Attaches to the programs that were loaded since the last call, up to the one with the id `newest`; returns why others
+   * cannot be traced.
+   */
+  attachNew(newest: number, signal: AbortSignal): string[] {
     const refused: string[] = [];
     for (const id of programsAfter(this.#last)) {
-      if (signal.aborted) break;
+      if (id > newest || signal.aborted) break;
       this.#last = id;
       const found = examineProgram(id, this.#parts.kinds);
       if (found === undefined) continue;
       if (found instanceof LoadedProgram) {
         using target = found;
         const { id, entry, parts } = target;
-        this.#news = 2;
         const hooks = [
           [entry, "entry"],
           ...(this.#hasExits ? [[entry, "exit"] as const] : []),
@@ -104,10 +109,11 @@ export class ProgramTracing implements Disposable {
           if (where === entry) break;
         }
         this.#symbols.set(id, entry.symbol);
+        this.#filled = performance.now() + FILLING_MS;
       } else refused.push(sentence(found));
     }
-    if (this.#news > 0) {
-      this.#news--;
+    if (this.#filled !== undefined) {
+      if (performance.now() >= this.#filled) this.#filled = undefined;
       refused.push(...this.#tailCalled());
     }
     return refused;

@@ -22,6 +22,10 @@ import { loadProgram } from "../../lib/sys/program.ts";
 import { compilePacketFilter } from "../../lib/trace/filter.ts";
 import { hasKernelBtf } from "../kernel_btf.ts";
 import { bpfMapInfo, bpfObjGetInfoByFd, bpfProgCode, bpfProgInfo } from "../../lib/sys/bpf.ts";
+import { errno } from "../../lib/sys/errno.ts";
+import { kernelError } from "../../lib/sys/ffi.ts";
+import { ProgramTracing } from "../../lib/trace/program_tracing.ts";
+import { watchPrograms } from "../../lib/trace/new_programs.ts";
 import { HelperCalls } from "../../lib/trace/helper_calls.ts";
 import { readKallsyms } from "../../lib/symbols/kallsyms.ts";
 import { tailCallees } from "../../lib/trace/tail_calls.ts";
@@ -120,6 +124,36 @@ kernelTest([5, 6], "programs are listed by rising ids, the new ones alone after 
   expect(ids).toEqual([...ids].sort((a, b) => a - b));
 });
 
+kernelTest(
+  [5, 6],
+  "a program that is loaded while a trace runs is followed before the next look at all",
+  async () => {
+    const looks: number[] = [], remarks: string[] = [], everyMs = 100;
+    const followPrograms = (newest: number) => {
+      looks.push(newest);
+      return Promise.resolve([`up to ${newest}`]);
+    };
+    const looked = async (times: number) => {
+      while (looks.length < times) await Bun.sleep(5);
+    };
+    using _first = loadTarget(tc);
+    const { signal } = new AbortController(), onRemark = (remark: string) => remarks.push(remark);
+    const watch = watchPrograms({ followPrograms }, { signal, onRemark, everyMs });
+    await looked(1);
+    using target = loadTarget(tc);
+    const loaded = performance.now();
+    await looked(2);
+    expect(performance.now() - loaded).toBeLessThan(8 * everyMs);
+    expect(looks[1]).toBeGreaterThanOrEqual(idOf(target.fd));
+    await looked(3); // some may have gone
+    expect(remarks).toEqual(looks.map((newest) => `up to ${newest}`));
+    watch[Symbol.dispose]();
+    using _late = loadTarget(tc);
+    await Bun.sleep(2 * everyMs);
+    expect(looks).toHaveLength(3);
+  },
+);
+
 const shapes: [name: string, options: Partial<TraceOptions>][] = [
   ["all columns", {}],
   ["all additions", { additions: { caller: true, stack: true, tunnel: true, skbBytes: 232 } }],
@@ -154,6 +188,29 @@ const types = hasKernelBtf ? new BtfTypes(loadKernelBtf()) : undefined;
 const accesses: [string, MemoryAccess | undefined][] = types === undefined
   ? []
   : [["direct", directAccess(types)], ["bulk", bulkAccess()]];
+
+kernelTest(
+  [5, 17],
+  "tail calls are told of however long it takes to probe the program that they lead to",
+  () => {
+    using maps = new Maps();
+    using callee = loadTarget(tc), _caller = loadTarget({ ...tc, does: { what: "jump" } }, maps);
+    maps.get(targetMaps.jumps).update(0, new Uint8Array(Uint32Array.of(callee.fd).buffer));
+    const kernel = types as BtfTypes;
+    const options = { kernel, access: bulkAccess(), maps: traceMaps(4096), meta: false, tuple: false };
+    const load = () => {
+      Bun.sleepSync(1100);
+      throw kernelError("bpf(BPF_PROG_LOAD)", errno.EINVAL as number);
+    };
+    using tracing = new ProgramTracing({ kinds: new Set(["tc"]), options, load }, new Map());
+    const told = tracing.attachNew(idOf(callee.fd), new AbortController().signal);
+    expect(told.filter((remark) => remark.includes(`program ${idOf(callee.fd)} `))).toEqual([
+      expect.stringMatching(/^Cannot trace BPF program/),
+      expect.stringMatching(/^Tail calls to BPF program/),
+    ]);
+  },
+  types !== undefined,
+);
 
 for (const [accessName, access] of accesses) {
   for (const [name, shape] of shapes) {

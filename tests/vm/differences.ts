@@ -190,6 +190,30 @@ export function expectedOfPeer(
   return line;
 }
 
+/** Times are compared by themselves. */
+function withoutTimes(line: TraceLine): TraceLine {
+  const { time: _time, timestamp: _timestamp, ...rest } = line;
+  return rest;
+}
+
+/**
+ * What the peer must have printed for the same events, and what it did; both without times. Equal, or something
+ * differs that the table does not know.
+ */
+export function comparedWithPeer(
+  ours: readonly TraceLine[],
+  peers: readonly TraceLine[],
+  nodeNetns: number,
+  kernel: KernelName,
+): { expected: TraceLine[]; peer: TraceLine[]; shown: Set<Difference> } {
+  const shown = new Set<Difference>(), peer = peers.map(withoutTimes);
+  const expected = ours.map(withoutTimes).map((line, at) => {
+    const beside = peer[at];
+    return beside === undefined ? line : expectedOfPeer(line, beside, nodeNetns, kernel, shown);
+  });
+  return { expected, peer, shown };
+}
+
 /** The rows as the document shows them. */
 export const differenceTable = (): string =>
   [

@@ -2,15 +2,11 @@
  * Another backend, and beside it probes on functions that have no packet: those that the user named, and those that BPF
  * programs call, which come and go.
  */
-import { KernelError } from "../../errors.ts";
 import type { AttachProgress, FunctionBackend, ProbeBackend, ProbeFailure } from "../backend.ts";
 import type { BeneathProbes } from "../beneath_probes.ts";
 import type { TracedFunction } from "../functions.ts";
 import type { HelperCalls } from "../helper_calls.ts";
 import type { HelperPlaces } from "../helper_places.ts";
-
-/** ms between two looks for programs that are new. */
-const LOOK_EVERY = 500;
 
 /** What BPF programs call, and where that can be probed. */
 export interface Helpers {
@@ -29,8 +25,6 @@ export class BackendWithBeneath implements ProbeBackend {
   readonly #remarks: string[] = [];
   #found = 0;
   #attached = 0;
-  #looking: ReturnType<typeof setInterval> | undefined;
-  #busy = false;
 
   /** @param names of functions without a packet: those that are found are added */
   constructor(
@@ -67,7 +61,6 @@ export class BackendWithBeneath implements ProbeBackend {
   }
 
   async attach(progress: AttachProgress): Promise<void> {
-    const { signal, onRemark } = progress;
     await this.#attach(this.#named, false);
     if (this.#helpers !== undefined) {
       this.#remarks.push(...await this.#look(this.#helpers));
@@ -76,21 +69,13 @@ export class BackendWithBeneath implements ProbeBackend {
       }
     }
     await this.#main.attach(progress);
-    const helpers = this.#helpers;
-    if (helpers === undefined) return;
-    this.#looking = setInterval(async () => {
-      if (this.#busy || signal.aborted) return;
-      this.#busy = true;
-      const before = this.#failures.length;
-      try {
-        for (const remark of await this.#look(helpers)) onRemark?.(remark);
-      } catch (error) {
-        if (!(error instanceof KernelError)) throw error;
-        onRemark?.(`What BPF programs call that were loaded now is not shown: ${error.message}`);
-      }
-      for (const { name, code } of this.#failures.slice(before)) onRemark?.(`Cannot probe ${name}: ${code}`);
-      this.#busy = false;
-    }, LOOK_EVERY);
+  }
+
+  async followPrograms(): Promise<readonly string[]> {
+    if (this.#helpers === undefined) return [];
+    const before = this.#failures.length, remarks = await this.#look(this.#helpers);
+    const refused = this.#failures.slice(before).map(({ name, code }) => `Cannot probe ${name}: ${code}`);
+    return [...remarks, ...refused];
   }
 
   /** Probes what programs call that came since the last look. */
@@ -129,7 +114,6 @@ export class BackendWithBeneath implements ProbeBackend {
   }
 
   close(): void {
-    clearInterval(this.#looking);
     this.#probes.close();
     this.#main.close();
   }
@@ -139,7 +123,6 @@ export class BackendWithBeneath implements ProbeBackend {
   }
 
   [Symbol.dispose](): void {
-    clearInterval(this.#looking);
     this.#probes[Symbol.dispose]();
     this.#main[Symbol.dispose]();
   }

@@ -44,6 +44,10 @@ export class BackendWithEnds implements ProbeBackend {
     await this.#main.attach(progress);
   }
 
+  followPrograms(newest: number, signal: AbortSignal): Promise<readonly string[]> {
+    return this.#main.followPrograms?.(newest, signal) ?? Promise.resolve([]);
+  }
+
   nameOf(address: bigint): string | undefined {
     return this.#ends.nameOf(address) ?? this.#main.nameOf(address);
   }

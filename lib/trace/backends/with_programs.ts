@@ -2,15 +2,11 @@
 import type { AttachProgress, ProbeBackend, ProbeFailure } from "../backend.ts";
 import type { ProgramTracing, Verdicts } from "../program_tracing.ts";
 
-/** ms between two looks for programs that are new; a look is one system call. */
-const LOOK_EVERY = 500;
-
 export class BackendWithPrograms implements ProbeBackend {
   readonly #main: ProbeBackend;
   readonly #programs: ProgramTracing;
   readonly #kinds: string;
   #remarks: readonly string[] = [];
-  #looking: ReturnType<typeof setInterval> | undefined;
 
   constructor(main: ProbeBackend, programs: ProgramTracing, kinds: readonly string[]) {
     this.#main = main;
@@ -39,16 +35,18 @@ export class BackendWithPrograms implements ProbeBackend {
   }
 
   async attach(progress: AttachProgress): Promise<void> {
-    const { signal, onRemark } = progress, programs = this.#programs;
-    const refused = programs.attachNew(signal);
+    const programs = this.#programs, refused = programs.attachNew(Infinity, progress.signal);
     const none = programs.traced > 0
       ? []
       : [`No ${this.#kinds} program is traced yet; those that are loaded later are`];
     this.#remarks = [...programs.remarks, ...refused, ...none];
     await this.#main.attach(progress);
-    this.#looking = setInterval(() => {
-      for (const remark of programs.attachNew(signal)) onRemark?.(remark);
-    }, LOOK_EVERY);
+  }
+
+  /** What a program calls is probed before the program is, so that who sees it sees that as well. */
+  async followPrograms(newest: number, signal: AbortSignal): Promise<readonly string[]> {
+    const remarks = await this.#main.followPrograms?.(newest, signal) ?? [];
+    return [...remarks, ...this.#programs.attachNew(newest, signal)];
   }
 
   nameOf(address: bigint): string | undefined {
@@ -64,7 +62,6 @@ export class BackendWithPrograms implements ProbeBackend {
   }
 
   close(): void {
-    clearInterval(this.#looking);
     this.#main.close();
     this.#programs.close();
   }
@@ -74,7 +71,6 @@ export class BackendWithPrograms implements ProbeBackend {
   }
 
   [Symbol.dispose](): void {
-    clearInterval(this.#looking);
     this.#main[Symbol.dispose]();
     this.#programs[Symbol.dispose]();
   }

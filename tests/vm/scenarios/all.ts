@@ -7,9 +7,10 @@ import { expressions } from "./expressions.ts";
 import { filters } from "./filters.ts";
 import { flood } from "./flood.ts";
 import { leftovers } from "./leftovers.ts";
-import { selection } from "./options.ts";
+import { besidePeer, selection } from "./options.ts";
 import { likeness } from "./likeness.ts";
 import { million } from "./million.ts";
+import { multitude } from "./multitude.ts";
 import { outputs } from "./outputs.ts";
 import { paths } from "./paths.ts";
 import { pairs } from "./pairs.ts";
@@ -33,6 +34,7 @@ export const scenarios: readonly Scenario[] = [
   protocols,
   encapsulation,
   selection,
+  besidePeer,
   outputs,
   pairs,
   million,
@@ -42,6 +44,7 @@ export const scenarios: readonly Scenario[] = [
   stacks,
   paths,
   tracking,
+  multitude,
   programs,
   filters,
   expressions,

@@ -3,7 +3,7 @@
  * What it cannot do is compared nowhere; what is meant to differ is a row of differences.ts, and nothing else may.
  */
 import { expect } from "bun:test";
-import { type Difference, differencesOn, expectedOfPeer } from "../differences.ts";
+import { comparedWithPeer, differencesOn } from "../differences.ts";
 import { layout, layoutHeader, tupleText } from "../layout.ts";
 import type { TraceLine } from "../lines.ts";
 import type { Run, Scenario } from "../scenario.ts";
@@ -166,20 +166,9 @@ RULES
 const linesOf = (run: Run, name: string): readonly TraceLine[] => run.lines(`${name}.out`);
 const both = (run: Run, name: string) => ["ours", "peer"].map((tracer) => linesOf(run, `${tracer}-${name}`));
 
-/** Times are compared by themselves. */
-function withoutTimes(line: TraceLine): TraceLine {
-  const { time: _time, timestamp: _timestamp, ...rest } = line;
-  return rest;
-}
-
 function compared(run: Run, name: string) {
-  const [ours = [], peer = []] = both(run, name).map((lines) => lines.map(withoutTimes));
-  const nodeNetns = Number(run.text("node.inode")), shown = new Set<Difference>();
-  const expected = ours.map((line, at) => {
-    const beside = peer[at];
-    return beside === undefined ? line : expectedOfPeer(line, beside, nodeNetns, run.kernel, shown);
-  });
-  return { expected, peer, shown };
+  const [ours = [], peer = []] = both(run, name);
+  return comparedWithPeer(ours, peer, Number(run.text("node.inode")), run.kernel);
 }
 
 /** The header and the lines, without what is below them. */

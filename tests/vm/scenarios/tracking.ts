@@ -16,6 +16,7 @@ export const tracking: Scenario = {
   name: "tracking",
   boot: "apart",
   kernels: ["6.12"],
+  longKernels: ["5.10", "6.1", "6.18", "7.3"],
   limitSeconds: 500,
   script: `
     topo 1500
