@@ -25,6 +25,13 @@ pause() { local i; for ((i = 0; i < SLOWNESS; i++)); do nap "$1"; done; }
 now() { NOW=${EPOCHREALTIME/./}; }
 fact() { echo "$2=$3" >> "$OUT/$1.facts"; }
 
+# On the console, which shows how far a guest came that never finished.
+progress() {
+  local up
+  read -r up _ < /proc/uptime
+  echo "$up $1" > /dev/console
+} 2> /dev/null
+
 # until_true SECONDS COMMAND...: polls; fails when the time is over.
 until_true() {
   local end=$((SECONDS + $1 * SLOWNESS))
@@ -39,6 +46,7 @@ until_true() {
 start() {
   local name=$1 ready=/tmp/$1.ready begin end=$((SECONDS + ${PATIENCE:-600} * SLOWNESS))
   shift
+  progress "start $name"
   rm -f "$ready"
   now; begin=$NOW
   # Job control: without it the shell makes a background job ignore SIGINT.
@@ -85,6 +93,7 @@ reap() {
 } 2>> "$OUT/$1.stderr"
 
 stop() {
+  progress "stop $1"
   if ! alive "${pid_of[$1]}"; then
     now
     reap "$1" "$NOW" 1000

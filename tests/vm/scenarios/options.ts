@@ -1,6 +1,6 @@
 /**
- * A start per option, all at the same time, beside one that shows everything: each has to print exactly those of its
- * lines that the option selects, in their order, and there are others that it must not print. Debian's pwru stands
+ * A start per option, some at a time, beside one that shows everything: each has to print exactly those of its lines
+ * that the option selects, in their order, and there are others that it must not print. Debian's pwru stands
  * beside ours where it has the option, in the long set: the same lines, but for the rows of differences.ts.
  */
 import { expect } from "bun:test";
@@ -9,7 +9,7 @@ import type { TraceLine } from "../lines.ts";
 import { atLeast, type Run, type Scenario } from "../scenario.ts";
 
 /** On IPv4's way, where nothing happens but what the scenario sends. */
-const functions = "ip_output|ip_rcv|ip_rcv_core|ip_forward|ip_local_deliver|icmp_rcv|udp_rcv";
+const functions = "ip_output|ip_rcv_core|ip_rcv|ip_forward|ip_local_deliver|icmp_rcv|udp_rcv";
 const watched = `--filter-func '${functions}'`, untilFreed = `--filter-func '${functions}|kfree_skbmem'`;
 
 /** What a row needs to know of the guest. */
@@ -54,11 +54,6 @@ const options: readonly Option[] = [
     peer: true,
   },
   {
-    name: "filter-netns-name",
-    words: `${watched} --filter-netns dns`,
-    selects: ({ netns }, { inode }) => netns === inode("dns"),
-  },
-  {
     name: "filter-netns-inode",
     words: `${watched} --filter-netns "inode:$(stat -L -c %i /run/netns/pod)"`,
     selects: ({ netns }, { inode }) => netns === inode("pod"),
@@ -87,15 +82,9 @@ const options: readonly Option[] = [
     selects: ({ mark = 0 }) => (mark & 8) !== 0,
   },
   {
-    name: "filter-mark-none",
-    words: `${watched} --filter-mark 0/2`,
-    selects: ({ mark = 0 }) => (mark & 2) === 0,
-  },
-  { name: "pcap", words: watched, filter: "src host 10.9.2.2 and icmp", selects: fromDnsByIcmp, peer: true },
-  {
-    name: "pcap-port",
+    name: "pcap",
     words: watched,
-    filter: "udp dst port 4099",
+    filter: "src host 10.9.2.2 and udp dst port 4099",
     selects: isFlow("10.9.2.2", "10.9.1.2:4099(udp)"),
     peer: true,
   },
@@ -126,11 +115,7 @@ const options: readonly Option[] = [
   },
 ];
 
-function fromDnsByIcmp(line: TraceLine): boolean {
-  return line.tuple === "10.9.2.2:0->10.9.1.2:0(icmp)";
-}
-
-const everything: Option = { name: "everything", words: watched, selects: () => true };
+const everything: Option = { name: "everything", words: watched, selects: () => true, peer: true };
 /** Not compared with everything: what is freed is not all of IPv4. */
 const untilItsEnd: Option = {
   name: "until-freed",
@@ -148,16 +133,14 @@ const tracked: Option = {
 };
 /** Options that say what is printed of the packets; not compared. */
 const printing = [
-  { name: "timestamp-current", words: "--timestamp current --filter-func ip_rcv", filter: "icmp" },
   {
-    name: "timestamp-relative",
-    words: "--timestamp relative --filter-func 'ip_(rcv|forward)'",
+    name: "relative",
+    words: "--timestamp relative --output-limit-lines 3 --filter-func 'ip_(rcv|forward)'",
     filter: "icmp",
   },
-  { name: "output-limit-lines", words: "--output-limit-lines 3 --filter-func ip_rcv", filter: "icmp" },
   {
     name: "plain",
-    words: "--output-meta=false --output-tuple=false --filter-func ip_rcv",
+    words: "--timestamp current --output-meta=false --output-tuple=false --filter-func ip_rcv",
     filter: "icmp",
   },
 ];
@@ -165,14 +148,38 @@ const kmods = { name: "kmods", words: "--kmods veth --filter-func veth_xmit", fi
 
 type Start = Pick<Option, "name" | "words" | "filter">;
 const startOf = ({ name, words, filter = "" }: Start, prefix = "") =>
-  `start ${prefix}${name} --output-meta --output-tuple ${words} '${filter}' &`;
-const starts = (all: readonly Start[]) => all.map((one) => startOf(one)).join("\n      ");
-const names = (all: readonly Start[]) => all.map(({ name }) => name).join(" ");
-const both: readonly Option[] = [everything, untilItsEnd, tracked, ...options.filter(({ peer }) => peer)];
+  `start ${prefix}${name} --output-meta --output-tuple ${words} '${filter}'`;
+const whole: readonly Option[] = [everything, untilItsEnd];
+const both: readonly Option[] = [...whole, tracked, ...options.filter(({ peer }) => peer)];
 const oursAlone = options.filter(({ peer }) => peer === undefined);
 
+/** How many run at a time, beside those that show everything: a tracer takes 100 MB. */
+const AT_A_TIME = 7;
+const selecting = [tracked, ...options];
+const batches = Array.from(
+  { length: Math.ceil(selecting.length / AT_A_TIME) },
+  (_, at) => selecting.slice(at * AT_A_TIME, (at + 1) * AT_A_TIME),
+);
+/** The file with what `name`, which shows everything, printed while that option was at work. */
+const besideOf = (name: string, option: Option) =>
+  `${name}-${batches.findIndex((batch) => batch.includes(option))}.lines`;
+
 /** @param withPeer Debian's pwru is started beside ours, for each option that it has */
-const script = (withPeer: boolean) => `
+function script(withPeer: boolean): string {
+  const inTurn = (all: readonly Option[], ours: (one: Option) => string, peers: (one: Option) => string) =>
+    all.flatMap((one) => [
+      one.peer ? ours(one) : `ours ${ours(one)}`,
+      ...(withPeer && one.peer ? [peers(one)] : []),
+    ]).join("\n    ");
+  const started = (all: readonly Option[]) =>
+    inTurn(
+      all,
+      (one) => startOf(one).replace(/^start/, "held"),
+      (one) => `TRACER=$PEER ${startOf(one, "peer-")}`,
+    );
+  const stopped = (all: readonly Option[]) =>
+    inTurn(all, ({ name }) => `resumed ${name}`, ({ name }) => `stop_peer peer-${name}`);
+  return `
     topo 1500
     for ns in pod dns; do stat -L -c %i /run/netns/$ns > "$OUT/$ns.inode"; done
     stat -L -c %i /proc/self/ns/net > "$OUT/node.inode"
@@ -181,49 +188,64 @@ const script = (withPeer: boolean) => `
         chain post { type nat hook postrouting priority 100; oifname "podveth" meta l4proto icmp masquerade; }
       }
 RULES
-    ready() {
+    ours() { [ "$PWRU" = "$PEER" ] || "$@"; }
+    # Each looks into its ring 100 times a second, which many together cannot do under emulation: who waits for the others
+    # stands still, and its ring keeps what it sees.
+    held() { start "$@"; kill -STOP \${pid_of[$1]}; }
+    resumed() { kill -CONT \${pid_of[$1]}; stop $1; }
+    chapters() {
       local name
-      for name in "$@"; do until_true 300 [ -e /tmp/$name.ready ] || echo "options: $name is not ready" >&2; done
+      for name in everything until-freed; do
+        kill -CONT \${pid_of[$name]}
+        until_true 30 lines_in $name $((\${chapter_end[$name]:-1} + 1))
+        chapter $name $name-$1
+        kill -STOP \${pid_of[$name]}
+      done
     }
-    [ ! -e /sys/kernel/btf/veth ] || [ "$PWRU" = "$PEER" ] || ${startOf(kmods)}
-    [ "$PWRU" = "$PEER" ] || { ${starts(oursAlone)} }
-    ${starts([...both, ...printing])}
-    ready ${names([...both, ...printing])}
-    [ "$PWRU" = "$PEER" ] || ready ${names(oursAlone)}
-    [ ! -e /sys/kernel/btf/veth ] || [ "$PWRU" = "$PEER" ] || ready kmods
-    ${withPeer ? both.map((one) => `TRACER=$PEER ${startOf(one, "peer-")}`).join("\n    ") : ""}
-    ${withPeer ? `ready ${both.map(({ name }) => `peer-${name}`).join(" ")}` : ""}
+    # It may hang at its end.
+    stop_peer() { stop $1 INT 20000 || { kill -KILL \${pid_of[$1]}; wait \${pid_of[$1]}; }; } 2>> "$OUT/stderr"
+    traffic() {
+      echo_request dns 10.9.1.2
+      ip netns exec dns ping -q -c1 -W$((2 * SLOWNESS)) -m 42 10.9.1.2 > /dev/null
+      ip netns exec dns ping -q -c1 -W$((2 * SLOWNESS)) -s 300 -m 42 10.9.1.2 > /dev/null
+      say dns UDP4:10.9.1.2:4098
+      say dns UDP4:10.9.1.2:4099
+    }
+    ${started(whole)}
+${
+    batches.map((batch, at) => `
+    ${started(batch)}
+    traffic
+    chapters ${at}
+    ${stopped(batch)}`).join("\n")
+  }
 
-    echo_request dns 10.9.1.2
-    ip netns exec dns ping -q -c1 -W2 -m 42 10.9.1.2 > /dev/null
-    ip netns exec dns ping -q -c1 -W2 -s 300 -m 42 10.9.1.2 > /dev/null
-    say dns UDP4:10.9.1.2:4098
-    say dns UDP4:10.9.1.2:4099
-    settle everything
-    ${withPeer ? "settle peer-everything" : ""}
-    nap 1
-    idle() { ! pgrep -f 'ready-file /tmp/' > /dev/null; }
-    pkill -INT -f 'ready-file /tmp/'
-    until_true 60 idle || { pkill -KILL -f "$PEER --ready-file /tmp/"; until_true 20 idle; }
-    wait
+    ${printing.map((one) => startOf(one)).join("\n    ")}
+    with_types() { [ ! -e /sys/kernel/btf/veth ] || ours "$@"; }
+    with_types ${startOf(kmods)}
+    traffic
+    with_types stop kmods
+    ${printing.map(({ name }) => `stop ${name}`).join("\n    ")}
+    ${stopped(whole)}
     nft delete table ip options
     untopo
   `;
+}
 
 export const selection: Scenario = {
   name: "options",
   boot: "apart",
   kernels: [],
   longKernels: ["5.10", "6.1", "6.12"],
-  limitSeconds: 600,
+  limitSeconds: 900,
   script: script(false),
   checks: {
     "everything: three echoes, answered, and two datagrams, refused"(run) {
-      const flows = run.lines("everything.out").filter(({ func }) => func === "ip_output")
+      const flows = run.lines("everything-0.lines").filter(({ func }) => func === "ip_output")
         .map(({ tuple = "" }) => tuple.replace(/:\d+->/, "->"));
       const count = (flow: string) => flows.filter((one) => one === flow).length;
       expect([count("10.9.2.2->10.9.1.2:0(icmp)"), count("10.9.2.2->10.9.1.2:4099(udp)")]).toEqual([6, 2]);
-      const datagram = run.lines("everything.out")
+      const datagram = run.lines("everything-0.lines")
         .filter((line) => isFlow("10.9.2.2", "10.9.1.2:4098(udp)")(line, guestOf(run)));
       const inode = guestOf(run).inode;
       expect(datagram.map(({ func, netns, iface }) => `${func} ${netns} ${iface}`)).toEqual([
@@ -238,31 +260,30 @@ export const selection: Scenario = {
         `udp_rcv ${inode("pod")} eth0`,
       ]);
     },
-    ...Object.fromEntries(both.filter((one) => options.includes(one)).map(checkOption)),
+    ...Object.fromEntries(options.filter(({ peer }) => peer).map(checkOption)),
     "--filter-track-skb: from where it matches until it is freed, whatever it looks like"(run) {
-      const lines = run.lines("filter-track-skb.out");
+      expect(run.facts("filter-track-skb")).toMatchObject(asAsked);
+      const lines = run.lines("filter-track-skb.out"), beside = run.lines(besideOf("until-freed", tracked));
       expect(printed(lines)).toEqual(
-        printed(followed(run.lines("until-freed.out"), ({ mark }) => mark === 0x2a)),
+        printed(followed(beside, ({ mark }) => mark === 0x2a)),
       );
       expect(lines.filter(({ func }) => func === "kfree_skbmem")).toHaveLength(2);
       expect(lines.some(({ tuple }) => tuple === "10.9.1.1:0->10.9.1.2:0(icmp)")).toBe(true);
-      expect(lines.length).toBeLessThan(run.lines("until-freed.out").length);
+      expect(lines.length).toBeLessThan(beside.length);
     },
-    "--timestamp current: the clock since boot"(run) {
-      const times = run.lines("timestamp-current.out").map(({ timestamp = 0 }) => timestamp);
-      expect(times.length).toBeGreaterThan(0);
-      expect(times.every((time) => time > 1e9)).toBe(true);
+    "--timestamp current, without the columns of --output-meta and --output-tuple"(run) {
+      const lines = run.lines("plain.out");
+      expect(lines.map(({ func }) => func)).toEqual(lines.map(() => "ip_rcv"));
+      expect(lines.length).toBeGreaterThan(0);
+      for (const { netns, tuple, timestamp = 0 } of lines) {
+        expect([netns, tuple]).toEqual([undefined, undefined]);
+        expect(timestamp).toBeGreaterThan(1e9); // ns since boot
+      }
     },
-    "--timestamp relative: from 0"(run) {
-      expect(run.lines("timestamp-relative.out")[0]?.timestamp).toBe(0);
-    },
-    "--output-limit-lines ends the run by itself"(run) {
-      expect(run.lines("output-limit-lines.out").length).toBe(3);
-    },
-    "--output-meta=false --output-tuple=false"(run) {
-      const [first] = run.lines("plain.out");
-      expect(first).toMatchObject({ func: "ip_rcv" });
-      expect([first?.netns, first?.tuple]).toEqual([undefined, undefined]);
+    "--timestamp relative: from 0; --output-limit-lines ends the run by itself"(run) {
+      expect(run.facts("relative")).toMatchObject(asAsked);
+      expect(run.lines("relative.out").length).toBe(3);
+      expect(run.lines("relative.out")[0]?.timestamp).toBe(0);
     },
   },
   oursOnly: {
@@ -286,7 +307,7 @@ export const besidePeer: Scenario = {
   name: "options-beside",
   kernels: [],
   longKernels: ["6.12"],
-  limitSeconds: 1200,
+  limitSeconds: 1500,
   script: script(true),
   oursOnly: {
     ...selection.oursOnly,
@@ -311,9 +332,13 @@ function guestOf(run: Run): Guest {
 /** All of a line but what a moment decides. */
 const printed = (lines: readonly TraceLine[]) => lines.map(({ timestamp: _, ...line }) => line);
 
-function checkOption({ name, selects }: Option): [string, (run: Run) => void] {
+const asAsked = { ready: true, gone: true, status: 0 };
+
+function checkOption(option: Option): [string, (run: Run) => void] {
+  const { name, selects } = option;
   return [`--${name}: what it selects, in order, and nothing else`, (run) => {
-    const all = run.lines("everything.out"), guest = guestOf(run);
+    expect(run.facts(name)).toMatchObject(asAsked);
+    const all = run.lines(besideOf("everything", option)), guest = guestOf(run);
     const selected = all.filter((line) => selects(line, guest));
     expect(printed(run.lines(`${name}.out`))).toEqual(printed(selected));
     expect(selected.length).toBeGreaterThan(0);
