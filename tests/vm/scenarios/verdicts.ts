@@ -170,7 +170,9 @@ export const verdicts: Scenario = {
         `5|dropped|${since(run, { "5.10": "netif_receive_generic_xdp", "6.1": "do_xdp_generic" })}+0x|${
           why("NOT_SPECIFIED")
         }|-`,
-        `6|dropped|veth_xdp_rcv_skb[veth]+0x|${why("NOT_SPECIFIED")}|-`,
+        `6|dropped|${since(run, { "5.10": "veth_poll", "6.1": "veth_xdp_rcv_skb" })}[veth]+0x|${
+          why("NOT_SPECIFIED")
+        }|-`,
         "2|queued|after __udp_enqueue_schedule_skb|-|a socket",
         `3|queued|after ${
           since(run, { "5.10": "netdev_core_pick_tx", "6.1": "dev_qdisc_enqueue" })
