@@ -50,7 +50,7 @@ const functions: Readonly<Record<Exclude<Role, "station" | "dropped" | "consumed
   tail: "skb_release_head_state skb_release_all skb_release_data skb_free_head sock_wfree __sock_wfree " +
     "sock_rfree sock_efree sock_ofree sock_pfree sock_edemux tcp_wfree unix_destruct_scm tpacket_destruct_skb " +
     "skb_orphan_partial skb_zcopy_clear kfree_skb_list __dev_kfree_skb_any __dev_kfree_skb_irq " +
-    "dev_kfree_skb_any_reason dev_kfree_skb_irq_reason",
+    "dev_kfree_skb_any_reason dev_kfree_skb_irq_reason __tcf_kfree_skb_list",
 };
 
 const tracepoints: Readonly<Partial<Record<Role, string>>> = {

@@ -98,6 +98,18 @@ describe("one packet or two", () => {
   });
 });
 
+test.each(["kfree_skb_list_reason", "__tcf_kfree_skb_list"])(
+  "a list of a queue's is thrown away by %s: who had it matters, not that",
+  (name) => {
+    const stream = new Stream(), way = `dev_qdisc_enqueue ${name}`;
+    for (const step of steps(way)) stream.see(step);
+    for (const step of steps("tp:kfree_skb(NOT_SPECIFIED)", { place: `${name}+0x1e` })) stream.see(step);
+    expect(stream.finish()).toMatchObject([
+      { outcome: "dropped", func: "dev_qdisc_enqueue", location: `${name}+0x1e` },
+    ]);
+  },
+);
+
 describe("outcomes", () => {
   const socat = { comm: "socat", pid: 7 };
   test.each<[title: string, steps: Step[], rows: string[]]>([

@@ -45,6 +45,13 @@ const replaced = ({ done, value }: IteratorResult<string, undefined>, whole: str
 /** What has a fixed size in the peer, the NUL at its end included. */
 const sized = (text: string) => text.slice(0, 2047).padEnd(2048, "\0");
 
+/** Names of one address on Linux 5.10 that differ in a stack: the first of /proc/kallsyms, and the last. */
+export const aliases: readonly (readonly [first: string, last: string])[] = [
+  ["__do_softirq", "__softirqentry_text_start"],
+  ["asm_call_irq_on_stack", "asm_call_sysvec_on_stack"],
+];
+const lastName = (name: string) => aliases.find(([first]) => first === name)?.[1] ?? name;
+
 export const differences: readonly Difference[] = [
   {
     where: "PROCESS",
@@ -134,6 +141,17 @@ export const differences: readonly Difference[] = [
     kernels: ["5.10"],
     shows: ({ below }, peer) => below.length === 1 && peer.below.length > 1 && peer.below[0] === below[0],
     instead: (_ours, { below }) => ({ below }),
+  },
+  {
+    where: "`--output-stack`",
+    ours: "of several names of one address the first of `/proc/kallsyms`: `__do_softirq`",
+    peer: "the last: `__softirqentry_text_start`",
+    reason: "as in the kernel's own messages",
+    kernels: ["5.10"],
+    shows: ({ below }, peer) =>
+      !isDump(below) &&
+      below.some((name, at) => peer.below[at] === lastName(name) && lastName(name) !== name),
+    instead: ({ below }) => ({ below: below.map(lastName) }),
   },
   {
     where: "`--output-skb`",

@@ -3,7 +3,7 @@
  * What it cannot do is compared nowhere; what is meant to differ is a row of differences.ts, and nothing else may.
  */
 import { expect } from "bun:test";
-import { comparedWithPeer, differencesOn } from "../differences.ts";
+import { aliases, comparedWithPeer, differencesOn } from "../differences.ts";
 import { layout, layoutHeader, tupleText } from "../layout.ts";
 import type { TraceLine } from "../lines.ts";
 import type { Run, Scenario } from "../scenario.ts";
@@ -79,6 +79,7 @@ RULES
     }
     ${pairs.map(pairOf).join("\n")}
     stat -L -c %i /proc/self/ns/net > "$OUT/node.inode"
+    grep -E ' (${aliases.flat().join("|")})$' /proc/kallsyms > "$OUT/kallsyms"
     nft delete table ip likeness
     untopo
   `,
@@ -115,6 +116,22 @@ RULES
       expect(
         differencesOn(run.kernel).filter((row) => !row.seldom && !shown.has(row)),
       ).toEqual([]);
+    },
+    "names that count as one are names of one address, in this order"(run) {
+      if (run.kernel !== "5.10") {
+        const shown = new Set(both(run, "stack").flat().flatMap(({ below }) => below));
+        expect(aliases.flat().filter((name) => shown.has(name))).toEqual([]);
+        return;
+      }
+      const symbols = run.text("kallsyms").trim().split("\n").map((line) => line.split(" "));
+      const places = aliases.map((names) =>
+        names.map((name) => symbols.findIndex((symbol) => symbol[2] === name))
+      );
+      for (const [first = -1, last = -1] of places) {
+        expect(first).toBeGreaterThanOrEqual(0);
+        expect(last).toBeGreaterThan(first);
+        expect(symbols[first]?.[0]).toBe(symbols[last]![0]!);
+      }
     },
     "every line of ours is laid out as pwru does it"(run) {
       for (const name of names) {
