@@ -186,7 +186,8 @@ export const verdicts: Scenario = {
       expect(run.text("table.err")).toMatch(
         /\nAttached to (\d+) of \d+ functions, summed up \d+ events, lost none\n/,
       );
-      expect(run.text("table.err")).toMatch(/ lost=0 unreadable=0 missed=0 untracked=0\n/);
+      // A timer that goes off within a probe may hit another, of any packet: that is counted, and changes no row.
+      expect(run.text("table.err")).toMatch(/ lost=0 unreadable=0 missed=\d+ untracked=0\n/);
     },
   },
 };
