@@ -35,6 +35,11 @@ export interface BootOptions {
   binary: string;
   memoryMib?: number;
   cpus?: number;
+  /**
+   * The guest's clock counts instructions, one per ns, of its one processor: what is measured by it is the same on a
+   * busy machine.
+   */
+  countsInstructions?: boolean;
   /** more words for the kernel command line */
   append?: string;
   /** what the guest's console says, line by line, as it comes: off unless set */
@@ -43,6 +48,7 @@ export interface BootOptions {
 
 /** Software emulation works everywhere; nested KVM may abort QEMU, so it is only used when asked for. */
 const emulation = "tcg,thread=multi", accelerator = process.env["PWRU_VM_ACCEL"] ?? emulation;
+const counting = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"];
 
 /** Time for the kernel to come up and go down, under emulation on a busy machine. */
 const bootSeconds = 60;
@@ -52,7 +58,7 @@ export const guestSeconds = ({ slowness }: Machine, jobs: readonly Pick<Job, "li
   slowness * (bootSeconds + jobs.reduce((sum, { limitSeconds }) => sum + limitSeconds + 5, 0));
 
 export async function boot(image: Image, jobs: readonly Job[], options: BootOptions): Promise<Boot> {
-  const { machine } = image;
+  const { machine } = image, { countsInstructions = false } = options;
   const work = mkdtempSync(join(tmpdir(), "pwru-vm-"));
   const at = (name: string) => join(work, name);
   const limitSeconds = guestSeconds(machine, jobs);
@@ -61,8 +67,14 @@ export async function boot(image: Image, jobs: readonly Job[], options: BootOpti
     writeInitramfs(at("initrd"), image, jobs, options.binary);
     const qemu = Bun.spawn([
       ...["setpriv", "--pdeathsig", "KILL", machine.qemu], // a guest whose host has gone would run on unseen
-      ...["-accel", isNative(machine) ? accelerator : emulation, ...machine.emulated],
-      ...["-smp", String(options.cpus ?? 2), "-m", String(options.memoryMib ?? 3072)],
+      ...(countsInstructions ? counting : ["-accel", isNative(machine) ? accelerator : emulation]),
+      ...machine.emulated,
+      ...[
+        "-smp",
+        String(countsInstructions ? 1 : options.cpus ?? 2),
+        "-m",
+        String(options.memoryMib ?? 3072),
+      ],
       ...["-kernel", image.vmlinuz, "-initrd", at("initrd")],
       ...[
         "-append",
