@@ -1,9 +1,11 @@
 /**
- * Start and stop beside Debian's pwru, on real kernels: npm run bench [-- KERNEL...]
+ * Start and stop beside Debian's pwru, on real kernels: npm run bench [-- --instructions] [KERNEL...]
  *
  * One boot per kernel under QEMU; the measuring is that of tests/vm/scenarios/start.ts, whose gates run in the
- * tests. Times are those of an emulated machine: read them as ratios.
+ * tests. Times are those of an emulated machine: read them as ratios. With --instructions the guest's clock counts the
+ * instructions of its one processor, one per ns: those ratios are the same on a busy machine.
  */
+import { parseArgs } from "node:util";
 import { columns } from "../lib/output/columns.ts";
 import { boot } from "../tests/vm/boot.ts";
 import { kernelNames, x64Kernels } from "../tests/vm/images.ts";
@@ -32,7 +34,10 @@ function printTable(rows: readonly StartRow[]): void {
   );
 }
 
-const wanted = process.argv.slice(2).filter((word) => !word.startsWith("-"));
+const { values: { instructions }, positionals: wanted } = parseArgs({
+  options: { instructions: { type: "boolean", default: false } },
+  allowPositionals: true,
+});
 const unknown = wanted.filter((word) => !isKernelName(word));
 if (unknown.length > 0) {
   console.error(`Unknown kernel "${unknown.join(" ")}": there are ${kernelNames.join(", ")}`);
@@ -40,9 +45,10 @@ if (unknown.length > 0) {
 }
 for (const kernel of wanted.length === 0 ? x64Kernels : wanted.filter(isKernelName)) {
   const image = prepare(kernel, console.error);
-  const booted = await boot(image, [jobOf(startStop, kernel)], { binary: testedBinary(kernel) });
+  const options = { binary: testedBinary(kernel), countsInstructions: instructions };
+  const booted = await boot(image, [jobOf(startStop, kernel)], options);
   const outcome = booted.outcomes.get(startStop.name);
-  console.log(`\nLinux ${kernel} (${image.package})`);
+  console.log(`\nLinux ${kernel} (${image.package})${instructions ? ", ns = instructions" : ""}`);
   if (outcome?.status !== 0) {
     console.log(`status ${outcome?.status ?? "none"}\n${outcome?.read("stderr") ?? booted.console}`);
   }
