@@ -5,10 +5,9 @@
  * the kernel (BPF_ENABLE_STATS). Of many short windows the fastest counts: whatever else a machine does only adds.
  * "ns" is above an empty program, which shows the clock alone. Needs root and Linux 5.10; compiled, it runs in a guest.
  */
-import { type MapSpec, type ProgramSpec } from "../asm/code.ts";
-import { at, ldMapValue, r1, ret, stx } from "../asm/insn.ts";
-import { u64 } from "../asm/layout.ts";
-import { BPF_MAP_TYPE_ARRAY, BPF_PROG_TYPE_RAW_TRACEPOINT } from "../asm/uapi.ts";
+import type { ProgramSpec } from "../asm/code.ts";
+import { ret } from "../asm/insn.ts";
+import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../asm/uapi.ts";
 import { traceCounters } from "../bpf-programs/events.ts";
 import type { TraceOptions } from "../bpf-programs/frame.ts";
 import { traceMaps } from "../bpf-programs/maps.ts";
@@ -25,6 +24,7 @@ import { raiseLockedMemory } from "../lib/sys/process.ts";
 import { loadProgram, type Program } from "../lib/sys/program.ts";
 import { noNames } from "../lib/pcap_filter/names.ts";
 import { compilePacketFilter } from "../lib/trace/filter.ts";
+import { addressOf, regionOf } from "../tests/kernel/kernel_region.ts";
 import { memoryAccesses } from "../tests/kernel/filter_lab.ts";
 
 /** The packet's Ethernet header, from the start of its buffer; IPv4 and UDP behind it. */
@@ -39,13 +39,7 @@ const frame = Uint8Array.from([
   ...new Array(40).fill(0),
 ]);
 
-const region: MapSpec = {
-  name: "region",
-  type: BPF_MAP_TYPE_ARRAY,
-  keySize: 4,
-  valueSize: 1 << 14,
-  maxEntries: 1,
-};
+const region = regionOf(1 << 14);
 /** Where in the region lies what: an sk_buff per place that a packet can be in, then what they lead to. */
 const places = { sent: 0, received: 1 << 10, device: 1 << 11, net: 3 << 12, head: 7 << 11 };
 type Packet = "sent" | "received";
@@ -53,14 +47,7 @@ type Packet = "sent" | "received";
 /** Packets in kernel memory; the address of that memory. */
 function makePackets(types: BtfTypes, maps: Maps): bigint {
   const map = maps.get(region);
-  using teller = loadProgram({
-    name: "address",
-    type: BPF_PROG_TYPE_RAW_TRACEPOINT,
-    license: "GPL",
-    code: [ldMapValue(r1, region), stx(at(r1, u64), r1), ret(0)],
-  }, { maps });
-  bpfProgTestRun(teller.fd);
-  const base = map.lookup(0)?.getBigUint64(0, true) ?? 0n;
+  const base = addressOf(region, maps);
   const bytes = new Uint8Array(region.valueSize);
   const put = (at: number, struct: string, name: string, value: bigint) => {
     const { offset, type: { size } } = types.field(struct, name);

@@ -36,50 +36,91 @@ import { packetEvent } from "./events.ts";
 import { slot, type TraceOptions } from "./frame.ts";
 import { RECENT_POSITIONS } from "./maps.ts";
 import { argumentOffset, type ProbeContext } from "./registers.ts";
-import { type Fate, trace } from "./trace.ts";
+import { type Fate, type Hook, trace } from "./trace.ts";
 
-/** A classic kprobe on functions that have the packet in `argument` (1-5). */
-export function kprobeProgram(
+/** How a program comes to run where a function begins. */
+interface Way {
+  /** what its programs' names begin with */
+  readonly name: string;
+  readonly expectedAttachType?: number;
+  /** r1 = the context -> the function and its arguments in the record */
+  identify(context: ProbeContext): Code;
+}
+
+const byKprobe: Way = {
+  name: "kprobe",
+  // on x86-64 a breakpoint has been stepped over; lib/link knows where its probes sit
+  identify: (context) => [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
+};
+const byKprobeMulti: Way = {
+  name: "multi",
+  expectedAttachType: BPF_TRACE_KPROBE_MULTI,
+  identify: functionEntry,
+};
+
+function functionProgram(
+  { name, identify, ...attachType }: Way,
+  packets: string,
   options: TraceOptions,
   context: ProbeContext,
-  argument: number,
-  fate: Fate = "lives",
+  hook: Pick<Hook, "prologue" | "fate">,
 ): ProgramSpec {
   return {
-    name: `kprobe_skb_${argument}`,
+    name: `${name}_skb_${packets}`,
     type: BPF_PROG_TYPE_KPROBE,
+    ...attachType,
     license: "Dual BSD/GPL",
     code: trace(options, {
-      fate,
+      ...hook,
       stack: context,
-      prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
-      // on x86-64 a breakpoint has been stepped over; lib/link knows where its probes sit
-      identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
+      identify: identify(context),
       ...callerStores(context),
     }),
   };
 }
 
+/** A program on functions that have the packet in `argument` (1-5). */
+export type FunctionProgram = (
+  options: TraceOptions,
+  context: ProbeContext,
+  argument: number,
+  fate?: Fate,
+) => ProgramSpec;
+
+const withPacketIn = (way: Way): FunctionProgram => (options, context, argument, fate = "lives") =>
+  functionProgram(way, String(argument), options, context, {
+    fate,
+    prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
+  });
+
+export const kprobeProgram: FunctionProgram = withPacketIn(byKprobe);
+
+/** For a kprobe-multi link. Linux 5.18. */
+export const kprobeMultiProgram: FunctionProgram = withPacketIn(byKprobeMulti);
+
 /**
- * The same for functions with different positions: `maps.positions` knows each probe's. A program for each would be
- * a little cheaper, but every further perf event costs 0.1 s to close.
+ * On functions with different positions: `maps.positions` knows each probe's. A program for each would be a little cheaper,
+ * but every further perf event costs 0.1 s to close.
  */
 export function kprobePositionsProgram(options: TraceOptions, context: ProbeContext): ProgramSpec {
-  return {
-    name: "kprobe_skb_any",
-    type: BPF_PROG_TYPE_KPROBE,
-    license: "Dual BSD/GPL",
-    code: trace(options, {
-      stack: context,
-      prologue: [
-        mov(r6, r1), // r6 = context, kept over the call
-        ldx(r2, at(r1, context.instructionPointer, u64)),
-        skbByPosition(options, context, r2),
-      ],
-      identify: [ldx(r2, at(r1, context.instructionPointer, u64)), storeArguments(context, r2)],
-      ...callerStores(context),
-    }),
-  };
+  return functionProgram(byKprobe, "any", options, context, {
+    prologue: [
+      mov(r6, r1), // r6 = context, kept over the call
+      ldx(r2, at(r1, context.instructionPointer, u64)),
+      skbByPosition(options, context, r2),
+    ],
+  });
+}
+
+/** The same for kprobe-multi: `maps.positions` knows them by the function's entry. */
+export function kprobeMultiPositionsProgram(options: TraceOptions, context: ProbeContext): ProgramSpec {
+  return functionProgram(byKprobeMulti, "any", options, context, {
+    prologue: [
+      mov(r6, r1), // r6 = context, kept over the calls
+      call("bpf_get_func_ip"),
+      skbByPosition(options, context, r0),
+    ],
+  });
 }
 
 /** Low bits of a word of `maps.recentPositions`: the position; the others are the address, shifted by as many. */
@@ -131,48 +172,6 @@ function skbByPosition({ maps }: TraceOptions, context: ProbeContext, key: Regis
     ]),
     found,
   ];
-}
-
-/** A kprobe-multi link on functions that have the packet in `argument` (1-5). Linux 5.18. */
-export function kprobeMultiProgram(
-  options: TraceOptions,
-  context: ProbeContext,
-  argument: number,
-  fate: Fate = "lives",
-): ProgramSpec {
-  return {
-    name: `multi_skb_${argument}`,
-    type: BPF_PROG_TYPE_KPROBE,
-    expectedAttachType: BPF_TRACE_KPROBE_MULTI,
-    license: "Dual BSD/GPL",
-    code: trace(options, {
-      fate,
-      stack: context,
-      prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
-      identify: functionEntry(context),
-      ...callerStores(context),
-    }),
-  };
-}
-
-/** The same for functions with different positions: `maps.positions` knows them by the function's entry. */
-export function kprobeMultiPositionsProgram(options: TraceOptions, context: ProbeContext): ProgramSpec {
-  return {
-    name: "multi_skb_any",
-    type: BPF_PROG_TYPE_KPROBE,
-    expectedAttachType: BPF_TRACE_KPROBE_MULTI,
-    license: "Dual BSD/GPL",
-    code: trace(options, {
-      stack: context,
-      prologue: [
-        mov(r6, r1), // r6 = context, kept over the calls
-        call("bpf_get_func_ip"),
-        skbByPosition(options, context, r0),
-      ],
-      identify: functionEntry(context),
-      ...callerStores(context),
-    }),
-  };
 }
 
 /** record.address = r2's value, the arguments from the context in r1. */

@@ -48,6 +48,7 @@ import { evaluate, matches, type Memory } from "../../lib/expr/evaluate.ts";
 import type { BpfMap } from "../../lib/maps/bpf_map.ts";
 import { Maps } from "../../lib/maps/maps.ts";
 import { bpfProgTestRun } from "../../lib/sys/bpf.ts";
+import { addressOf } from "./kernel_region.ts";
 import { loadProgram } from "../../lib/sys/program.ts";
 import { type Random, randomFrom } from "../asm/random_insn.ts";
 import { planted } from "../expr/cases.ts";
@@ -116,14 +117,7 @@ export class ExpressionLab implements Disposable {
     this.#results = this.#maps.get(results);
     const region: MapSpec = { ...results, name: "region", valueSize: REGION_BYTES };
     const map = this.#maps.get(region);
-    using teller = loadProgram({
-      name: "address",
-      type: BPF_PROG_TYPE_RAW_TRACEPOINT,
-      license: "GPL",
-      code: [ldMapValue(r1, region), stx(at(r1, u64), r1), ret(0)],
-    }, { maps: this.#maps });
-    bpfProgTestRun(teller.fd);
-    this.#address = map.lookup(0)?.getBigUint64(0, true) ?? 0n;
+    this.#address = addressOf(region, this.#maps);
     const random = randomFrom(seed);
     this.#fill(random);
     for (let root = 0; root < ROOTS - 2; root++) this.#plant(root, random);

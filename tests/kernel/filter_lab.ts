@@ -41,6 +41,7 @@ import { bulkAccess, directAccess, type MemoryAccess } from "../../bpf-programs/
 import { Maps } from "../../lib/maps/maps.ts";
 import { bpfProgTestRun } from "../../lib/sys/bpf.ts";
 import { pageSize } from "../../lib/sys/ffi.ts";
+import { addressOf } from "./kernel_region.ts";
 import { loadProgram, type Program } from "../../lib/sys/program.ts";
 
 /** What a filter says of a packet. */
@@ -177,7 +178,9 @@ export class PacketMemory implements Disposable {
       offsets.push(size);
       size += bytes.length + ROOM;
     }
-    const spec = array("packets", size), value = new Uint8Array(size).fill(JUNK), base = this.#address(spec);
+    const spec = array("packets", size),
+      value = new Uint8Array(size).fill(JUNK),
+      base = addressOf(spec, this.#maps);
     for (const [index, { bytes }] of packets.entries()) value.set(bytes, offsets[index] as number);
     this.#maps.get(spec).update(0, value);
     return offsets.map((offset) => base + BigInt(offset));
@@ -185,24 +188,11 @@ export class PacketMemory implements Disposable {
 
   #beforeTheEnd(bytes: Uint8Array): bigint {
     const size = Math.max(1, Math.ceil(bytes.length / pageSize)) * pageSize, offset = size - bytes.length;
-    const spec = array("packet", size, BPF_F_MMAPABLE), base = this.#address(spec);
+    const spec = array("packet", size, BPF_F_MMAPABLE), base = addressOf(spec, this.#maps);
     const value = new Uint8Array(size).fill(JUNK);
     value.set(bytes, offset);
     this.#maps.get(spec).update(0, value);
     return base + BigInt(offset);
-  }
-
-  /** Where the kernel keeps the value. Its first bytes are lost: a program stores the address there. */
-  #address(spec: MapSpec): bigint {
-    const map = this.#maps.get(spec);
-    using teller = loadProgram({
-      name: "address",
-      type: BPF_PROG_TYPE_RAW_TRACEPOINT,
-      license: "GPL",
-      code: [ldMapValue(r1, spec), stx(at(r1, u64), r1), ret(0)],
-    }, { maps: this.#maps });
-    bpfProgTestRun(teller.fd);
-    return map.lookup(0)?.getBigUint64(0, true) ?? 0n;
   }
 }
 

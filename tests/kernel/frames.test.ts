@@ -3,15 +3,14 @@
  * map. That drivers do as is played here is for the virtual machines to show.
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { type Code, items, type MapSpec, type ProgramSpec } from "../../asm/code.ts";
-import { at, ldMapValue, ldx, mov, r0, r1, r2, r3, ret, stx } from "../../asm/insn.ts";
+import { type Code, items, type ProgramSpec } from "../../asm/code.ts";
+import { at, ldx, mov, r0, r1, r2, r3, stx } from "../../asm/insn.ts";
 import { u64 } from "../../asm/layout.ts";
 import { packetEvent, recordLayout } from "../../bpf-programs/events.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
 import { headChangeProgram, headerCopyProgram, lineageExitProgram } from "../../bpf-programs/lineage.ts";
-import { BPF_MAP_TYPE_ARRAY, traceMaps } from "../../bpf-programs/maps.ts";
+import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess } from "../../bpf-programs/memory_access.ts";
-import type { ProbeContext } from "../../bpf-programs/registers.ts";
 import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../asm/uapi.ts";
 import { kprobeProgram } from "../../bpf-programs/function_programs.ts";
 import { stackProgram } from "../../bpf-programs/stack_programs.ts";
@@ -23,31 +22,12 @@ import { Maps } from "../../lib/maps/maps.ts";
 import { RingBuffer } from "../../lib/maps/ring_buffer.ts";
 import { loadProgram, type Program } from "../../lib/sys/program.ts";
 import { hasKernelBtf } from "../kernel_btf.ts";
+import { addressOf, regionOf, registers } from "./kernel_region.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
 
 const PLACE = 4096, PLACES = 24;
-const region: MapSpec = {
-  name: "region",
-  type: BPF_MAP_TYPE_ARRAY,
-  keySize: 4,
-  valueSize: PLACE * PLACES,
-  maxEntries: 1,
-};
-const tellRegion: ProgramSpec = {
-  name: "tell",
-  type: BPF_PROG_TYPE_RAW_TRACEPOINT,
-  license: "GPL",
-  code: [ldMapValue(r1, region), ldMapValue(r2, region), stx(at(r1, u64), r2), ret(0)],
-};
+const region = regionOf(PLACE * PLACES);
 const STAMP = recordLayout({ stamp: true }).fields.stamp!.offset;
-const registers: ProbeContext = {
-  arguments: [0, 8, 16, 24, 32],
-  instructionPointer: 40,
-  stackPointer: 48,
-  stackBytes: 1 << 14,
-  returnAddress: { in: "memory", register: 48 },
-  returnValue: 56,
-};
 /** enum xdp_action */
 const XDP_DROP = 1n, XDP_PASS = 2n, XDP_TX = 3n, XDP_REDIRECT = 4n;
 /** Packets on the first of the devices match. */
@@ -112,9 +92,7 @@ class Machine implements Disposable {
       Object.entries(programs).map(([name, make]) => [name, load(make)]),
     ) as Record<keyof typeof programs, Program>;
     this.#ring = RingBuffer.open(this.#maps.get(maps.events));
-    using tell = loadProgram(tellRegion, { maps: this.#maps });
-    tell.testRun();
-    this.#base = this.#maps.get(region).lookup(0)?.getBigUint64(0, true) ?? 0n;
+    this.#base = addressOf(region, this.#maps);
     for (let device = 0; device < 4; device++) {
       this.#put(this.device(device), "net_device", "ifindex", BigInt(MATCHING + device));
     }

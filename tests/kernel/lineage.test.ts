@@ -3,9 +3,7 @@
  * of children that lie in a map. That it sees what a function returns is for the virtual machines to show.
  */
 import { beforeEach, describe, expect, test } from "bun:test";
-import { type MapSpec, type ProgramSpec } from "../../asm/code.ts";
-import { at, ldMapValue, r1, r2, ret, stx } from "../../asm/insn.ts";
-import { u64 } from "../../asm/layout.ts";
+import type { ProgramSpec } from "../../asm/code.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
 import {
   bulkEndProgram,
@@ -17,7 +15,7 @@ import {
   lineageSessionProgram,
   type TracedByName,
 } from "../../bpf-programs/lineage.ts";
-import { BPF_MAP_TYPE_ARRAY, traceMaps } from "../../bpf-programs/maps.ts";
+import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess, directAccess } from "../../bpf-programs/memory_access.ts";
 import { probeContext } from "../../bpf-programs/registers.ts";
 import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../asm/uapi.ts";
@@ -28,23 +26,12 @@ import { readCounters } from "../../lib/maps/bpf_map.ts";
 import { Maps } from "../../lib/maps/maps.ts";
 import { loadProgram } from "../../lib/sys/program.ts";
 import { hasKernelBtf } from "../kernel_btf.ts";
+import { addressOf, regionOf } from "./kernel_region.ts";
 import { isAtLeast, isRoot, kernelTest } from "./requires.ts";
 
 const STRIDE = 1024, PACKETS = 200;
 /** Room for packets; the first 8 bytes of all say where the map is. */
-const region: MapSpec = {
-  name: "region",
-  type: BPF_MAP_TYPE_ARRAY,
-  keySize: 4,
-  valueSize: STRIDE * (PACKETS + 1),
-  maxEntries: 1,
-};
-const tellRegion: ProgramSpec = {
-  name: "tell",
-  type: BPF_PROG_TYPE_RAW_TRACEPOINT,
-  license: "GPL",
-  code: [ldMapValue(r1, region), ldMapValue(r2, region), stx(at(r1, u64), r2), ret(0)],
-};
+const region = regionOf(STRIDE * (PACKETS + 1));
 
 const enabled = isRoot && isAtLeast(5, 10) && hasKernelBtf;
 const types = enabled ? new BtfTypes(loadKernelBtf()) : undefined;
@@ -69,10 +56,7 @@ class Family implements Disposable {
       tuple: false,
       tracking: { follow: true, ids: true },
     };
-    using tell = loadProgram(tellRegion, { maps: this.#maps });
-    tell.testRun();
-    this.#base = this.#maps.get(region).lookup(0)?.getBigUint64(0, true) ?? 0n;
-    expect(this.#base >> 47n).toBe(0x1ffffn);
+    this.#base = addressOf(region, this.#maps);
   }
 
   /** Address of the packet with this number, from 1. */

@@ -3,14 +3,12 @@
  * that lie in maps. That the registers are where they are is for the virtual machines to show.
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { type MapSpec, type ProgramSpec } from "../../asm/code.ts";
-import { at, ldMapValue, r1, r2, ret, stx } from "../../asm/insn.ts";
-import { u64 } from "../../asm/layout.ts";
+import type { ProgramSpec } from "../../asm/code.ts";
 import { packetEvent, recordLayout } from "../../bpf-programs/events.ts";
 import type { TraceOptions } from "../../bpf-programs/frame.ts";
-import { BPF_MAP_TYPE_ARRAY, traceMaps } from "../../bpf-programs/maps.ts";
+import { traceMaps } from "../../bpf-programs/maps.ts";
 import { bulkAccess } from "../../bpf-programs/memory_access.ts";
-import type { ProbeContext } from "../../bpf-programs/registers.ts";
+import { type ProbeContext, STACK_BYTES } from "../../bpf-programs/registers.ts";
 import { BPF_PROG_TYPE_RAW_TRACEPOINT } from "../../asm/uapi.ts";
 import { kprobeProgram } from "../../bpf-programs/function_programs.ts";
 import type { Fate } from "../../bpf-programs/trace.ts";
@@ -23,37 +21,17 @@ import { Maps } from "../../lib/maps/maps.ts";
 import { RingBuffer } from "../../lib/maps/ring_buffer.ts";
 import { loadProgram, type Program } from "../../lib/sys/program.ts";
 import { hasKernelBtf } from "../kernel_btf.ts";
+import { addressOf, regionOf, registers } from "./kernel_region.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
 
 /** Packets, then three blocks as large as a stack: wherever the map lies, one of them is aligned. */
-const PACKET_BYTES = 1024, PACKETS = 8, BLOCK = 1 << 14;
-const region: MapSpec = {
-  name: "region",
-  type: BPF_MAP_TYPE_ARRAY,
-  keySize: 4,
-  valueSize: PACKET_BYTES * PACKETS + 4 * BLOCK,
-  maxEntries: 1,
-};
-const tellRegion: ProgramSpec = {
-  name: "tell",
-  type: BPF_PROG_TYPE_RAW_TRACEPOINT,
-  license: "GPL",
-  code: [ldMapValue(r1, region), ldMapValue(r2, region), stx(at(r1, u64), r2), ret(0)],
-};
+const PACKET_BYTES = 1024, PACKETS = 8, BLOCK = STACK_BYTES;
+const region = regionOf(PACKET_BYTES * PACKETS + 4 * BLOCK);
 
 const STAMP = recordLayout({ stamp: true }).fields.stamp!.offset;
 
-/** Registers as the arguments of a tracepoint: arguments, instruction pointer, stack pointer, frame pointer, return address. */
-const onStack: ProbeContext = {
-  arguments: [0, 8, 16, 24, 32],
-  instructionPointer: 40,
-  stackPointer: 48,
-  stackBytes: BLOCK,
-  returnAddress: { in: "memory", register: 48 },
-  returnValue: 56,
-};
 const inRegister: ProbeContext = {
-  ...onStack,
+  ...registers,
   returnAddress: { in: "register", register: 64, framePointer: 56 },
 };
 /** Of the kernel's code, and what a signature makes of it. */
@@ -107,9 +85,7 @@ class Machine implements Disposable {
       packetless: load(stackProgram(this.#options, registers, "kprobe")),
     };
     this.#ring = RingBuffer.open(this.#maps.get(maps.events));
-    using tell = loadProgram(tellRegion, { maps: this.#maps });
-    tell.testRun();
-    this.#base = this.#maps.get(region).lookup(0)?.getBigUint64(0, true) ?? 0n;
+    this.#base = addressOf(region, this.#maps);
     const stacks = this.#base + BigInt(PACKET_BYTES * PACKETS);
     this.top = (stacks / BigInt(BLOCK) + 2n) * BigInt(BLOCK);
   }
@@ -181,7 +157,7 @@ class Machine implements Disposable {
 }
 
 describe.skipIf(!enabled).each([
-  ["on the stack", onStack],
+  ["on the stack", registers],
   ["in a register", inRegister],
 ])("stacks, the return address %s (needs root, Linux 5.10, x86-64)", (_, registers) => {
   let machine: Machine;

@@ -2,11 +2,12 @@
  * Another backend, and beside it probes on functions that have no packet: those that the user named, and those that BPF
  * programs call, which come and go.
  */
-import type { AttachProgress, FunctionBackend, ProbeBackend, ProbeFailure } from "../backend.ts";
+import type { AttachProgress, FunctionBackend, ProbeFailure } from "../backend.ts";
 import type { BeneathProbes } from "../beneath_probes.ts";
 import type { TracedFunction } from "../functions.ts";
 import type { HelperCalls } from "../helper_calls.ts";
 import type { HelperPlaces } from "../helper_places.ts";
+import { BackendAround } from "./around.ts";
 
 /** What BPF programs call, and where that can be probed. */
 export interface Helpers {
@@ -14,9 +15,7 @@ export interface Helpers {
   readonly places: HelperPlaces;
 }
 
-export class BackendWithBeneath implements ProbeBackend {
-  readonly #main: FunctionBackend;
-  readonly #probes: BeneathProbes;
+export class BackendWithBeneath extends BackendAround<FunctionBackend, BeneathProbes> {
   readonly #named: readonly TracedFunction[];
   readonly #helpers: Helpers | undefined;
   readonly #names: Set<string>;
@@ -33,34 +32,29 @@ export class BackendWithBeneath implements ProbeBackend {
     { named, helpers }: { readonly named: readonly TracedFunction[]; readonly helpers?: Helpers | undefined },
     names: Set<string>,
   ) {
-    this.#main = main;
-    this.#probes = probes;
+    super(main, probes);
     this.#named = named;
     this.#helpers = helpers;
     this.#names = names;
   }
 
-  get name(): ProbeBackend["name"] {
-    return this.#main.name;
+  override get found(): number {
+    return super.found + this.#found;
   }
 
-  get found(): number {
-    return this.#main.found + this.#found;
+  override get attached(): number {
+    return super.attached + this.#attached;
   }
 
-  get attached(): number {
-    return this.#main.attached + this.#attached;
+  override get failures(): readonly ProbeFailure[] {
+    return [...super.failures, ...this.#failures];
   }
 
-  get failures(): readonly ProbeFailure[] {
-    return [...this.#main.failures, ...this.#failures];
+  override get remarks(): readonly string[] {
+    return [...super.remarks, ...this.#remarks];
   }
 
-  get remarks(): readonly string[] {
-    return [...this.#main.remarks, ...this.#remarks];
-  }
-
-  async attach(progress: AttachProgress): Promise<void> {
+  override async attach(progress: AttachProgress): Promise<void> {
     await this.#attach(this.#named, false);
     if (this.#helpers !== undefined) {
       this.#remarks.push(...await this.#look(this.#helpers));
@@ -68,10 +62,10 @@ export class BackendWithBeneath implements ProbeBackend {
         this.#remarks.push("No BPF program that works on packets calls a function yet");
       }
     }
-    await this.#main.attach(progress);
+    await super.attach(progress);
   }
 
-  async followPrograms(): Promise<readonly string[]> {
+  override async followPrograms(): Promise<readonly string[]> {
     if (this.#helpers === undefined) return [];
     const before = this.#failures.length, remarks = await this.#look(this.#helpers);
     const refused = this.#failures.slice(before).map(({ name, code }) => `Cannot probe ${name}: ${code}`);
@@ -99,31 +93,9 @@ export class BackendWithBeneath implements ProbeBackend {
       this.#names.add(name);
     }
     this.#found += fresh.length;
-    const { refused, remarks } = await this.#probes.attach(this.#main, fresh, fromPrograms);
+    const { refused, remarks } = await this.beside.attach(this.main, fresh, fromPrograms);
     this.#attached += fresh.length - refused.length;
     this.#failures.push(...refused);
     return remarks;
-  }
-
-  nameOf(address: bigint): string | undefined {
-    return this.#probes.nameOf(address) ?? this.#main.nameOf(address);
-  }
-
-  missed(): bigint {
-    return this.#main.missed();
-  }
-
-  close(): void {
-    this.#probes.close();
-    this.#main.close();
-  }
-
-  release(options: Parameters<ProbeBackend["release"]>[0]): Promise<void> {
-    return this.#main.release(options);
-  }
-
-  [Symbol.dispose](): void {
-    this.#probes[Symbol.dispose]();
-    this.#main[Symbol.dispose]();
   }
 }
