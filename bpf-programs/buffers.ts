@@ -177,6 +177,16 @@ export interface FrameHook {
   readonly device: (none: Label) => Code;
 }
 
+/** r0 = what is known of the frame; to `stranger`, its stamp 0, where that is nothing. Loses r0-r5. */
+function frameOwner(maps: TraceMaps, stranger: Label): Code {
+  return [
+    st(at(fp, slot.stamp, u64), 0),
+    anyBuffers(maps),
+    jeq(r1, 0, stranger),
+    findOwner(maps, slot.skb, stranger),
+  ];
+}
+
 /**
  * Where an XDP program begins: the frame's stamp to its slot, 0 if it is no packet that is followed. Loses r0-r5, r7, r9.
  */
@@ -185,10 +195,7 @@ export function frameEntered(options: TraceOptions, { device }: FrameHook): Code
   const stranger = label("strange_frame"), owned = label("owned_frame"), fresh = label("fresh_frame");
   const stale = label("stale_frame");
   return [
-    st(at(fp, slot.stamp, u64), 0),
-    anyBuffers(maps),
-    jeq(r1, 0, stranger),
-    findOwner(maps, slot.skb, stranger),
+    frameOwner(maps, stranger),
     mov(r9, r0),
     ldx(r1, at(r9, owner.skb)),
     jne(r1, 0, owned),
@@ -245,10 +252,7 @@ export function enrolFrame(options: TraceOptions, { device }: FrameHook): Code {
 export function frameLeft({ maps }: TraceOptions): Code {
   const stranger = label("strange_frame");
   return [
-    st(at(fp, slot.stamp, u64), 0),
-    anyBuffers(maps),
-    jeq(r1, 0, stranger),
-    findOwner(maps, slot.skb, stranger),
+    frameOwner(maps, stranger),
     ldx(r1, at(r0, owner.stamp)),
     stx(at(fp, slot.stamp, u64), r1),
     stranger,

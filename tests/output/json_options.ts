@@ -19,18 +19,30 @@ export const jsonFactors = {
   "output-skb-metadata": onOff,
   "summary": onOff,
   "output-caller": onOff,
+  "output-bpfmap": onOff,
+  "output-xdp-metadata": onOff,
 } as const;
 export type JsonRow = Row<typeof jsonFactors>;
 
-const { "output-caller": _, ...withoutCaller } = jsonFactors;
+const ofFunctions = ["output-caller", "output-bpfmap", "output-xdp-metadata"] as const;
+const { "output-caller": _caller, "output-bpfmap": _maps, "output-xdp-metadata": _frames, ...others } =
+  jsonFactors;
 export const rowsOfFunctions: readonly JsonRow[] = pairwise(jsonFactors);
-export const rowsOfTracepoints: readonly JsonRow[] = pairwise(withoutCaller).map((row) => ({
+export const rowsOfTracepoints: readonly JsonRow[] = pairwise(others).map((row) => ({
   ...row,
-  "output-caller": "off",
+  ...Object.fromEntries(ofFunctions.map((name) => [name, "off"])) as Record<
+    typeof ofFunctions[number],
+    "off"
+  >,
 }));
 
 /** The expressions of --output-skb-metadata: a number, a pointer, one that has no value. */
 const expressions = ["skb->len", "skb->head", "skb->len / (skb->len - skb->len)"];
+const xdpExpression = "xdp->data_end - xdp->data";
+
+/** Whether an event is about a frame in an XDP program, and about what is done with a map. */
+export const isOfFrame = ({ func }: Json): boolean => /\(xdp\)/.test(String(func));
+export const isOfMap = (event: Json): boolean => "bpf_map" in event;
 
 export function wordsOf(row: JsonRow): string[] {
   return [
@@ -41,6 +53,12 @@ export function wordsOf(row: JsonRow): string[] {
       if (name === "output-skb-metadata") {
         return value === "on" ? ["--output-skb-metadata", expressions.join()] : [];
       }
+      if (name === "output-bpfmap") {
+        return value === "on" ? ["--filter-track-bpf-helpers", "--output-bpfmap"] : [];
+      }
+      if (name === "output-xdp-metadata") {
+        return value === "on" ? ["--filter-trace-xdp", "--output-xdp-metadata", xdpExpression] : [];
+      }
       return [`--${name}=${value === "on"}`];
     }),
   ];
@@ -48,6 +66,13 @@ export function wordsOf(row: JsonRow): string[] {
 
 type Json = Record<string, unknown>;
 const meta = ["netns", "mark", "iface", "proto", "mtu", "len"];
+
+/** Asserts that a frame's event has the value that was asked for, of the frame. */
+export function expectFrame(row: JsonRow, event: Json): void {
+  const values = event["xdp_metadata"] as Json | undefined;
+  expect({ row, values }).toEqual({ row, values: { [xdpExpression]: expect.any(Number) } });
+  expect({ row, ofPacket: "skb_metadata" in event }).toEqual({ row, ofPacket: false });
+}
 
 /** Asserts that an event has the fields that were asked for and no others, none left out because it is zero. */
 export function expectFields(row: JsonRow, event: Json): void {
@@ -57,6 +82,7 @@ export function expectFields(row: JsonRow, event: Json): void {
   const wanted = [
     ...["schema", "type", "skb", "cpu", "process", "func"],
     ...dropped,
+    ...isOfMap(event) ? ["bpf_map"] : [],
     ...on("output-meta", ...meta),
     ...on("output-tuple", "tuple"),
     ...on("output-tunnel", "tunnel_tuple"),
