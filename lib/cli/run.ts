@@ -249,8 +249,12 @@ function warnOfFailures({ failures }: ProbeBackend, all: boolean, log: Log): voi
 /** Names of functions, code places and drop reasons. kallsyms is read now, or when a place is printed. */
 function names(session: Session, log: Log, now = false): Names {
   const dropReasons = session.dropReasons();
-  let symbols: SymbolTable | undefined | "hidden" = now ? readSymbols(log) : undefined;
-  let newest = newestProgram(0);
+  let newest = 0, symbols: SymbolTable | undefined | "hidden";
+  const read = () => {
+    newest = newestProgram(newest); // first, so that none is taken for known that came after the symbols
+    symbols = readSymbols(log);
+  };
+  if (now) read();
   const nearest = (address: bigint) => {
     if (symbols === "hidden") return undefined;
     const found = symbols?.nearest(address);
@@ -262,16 +266,13 @@ function names(session: Session, log: Log, now = false): Names {
   return {
     probe: (address) => session.backend.nameOf(address),
     symbol(address) {
-      symbols ??= readSymbols(log);
+      if (symbols === undefined) read();
       let found = nearest(address);
-      if (symbols !== "hidden" && (found === undefined || found.symbol.module === "bpf")) {
-        // A program that was loaded since lies among those that were there, or where nothing was.
-        const last = newestProgram(newest);
-        if (last > newest) {
-          newest = last;
-          symbols = readSymbols(log);
-          found = nearest(address);
-        }
+      const mayBeNewer = symbols !== "hidden" && (found === undefined || found.symbol.module === "bpf");
+      // A program that was loaded since lies among those that were there, or where nothing was.
+      if (mayBeNewer && newestProgram(newest) > newest) {
+        read();
+        found = nearest(address);
       }
       return found === undefined ? undefined : { name: symbolText(found.symbol), offset: found.offset };
     },
