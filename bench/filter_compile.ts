@@ -9,9 +9,11 @@
  * our program, and Debian's pwru's for the same expression.
  */
 import { writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { assemble } from "../asm/assemble.ts";
 import type { CbpfInsn } from "../asm/cbpf.ts";
+import { TemporaryFolder } from "../build/host.ts";
 import type { Label } from "../asm/code.ts";
 import { parseCbpfNumbers } from "../asm/cbpf_text.ts";
 import { compileFilter } from "../lib/pcap_filter/compile.ts";
@@ -115,11 +117,13 @@ const script = `
 
 async function verified(kernel: string): Promise<void> {
   if (!isKernelName(kernel)) throw new RangeError(`There is no kernel "${kernel}" to boot`);
+  using made = new TemporaryFolder(tmpdir());
   const [list = "", loader = ""] = filterFiles(
     expressions.map((source) => filterRow(source, names)),
     machineFor(kernel),
+    made.path,
   );
-  const texts = join(dirname(list), "expressions");
+  const texts = join(made.path, "expressions");
   writeFileSync(texts, expressions.map((source) => `${source}\n`).join(""));
   const job = { name: "verified", script, limitSeconds: 900, files: [list, loader, texts] };
   const booted = await boot(prepare(kernel, console.error), [job], { binary: testedBinary(kernel) });

@@ -9,7 +9,9 @@
  *
  * The exit status is 1 when a gate does not hold.
  */
+import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
+import { TemporaryFolder } from "../build/host.ts";
 import { columns } from "../lib/output/columns.ts";
 import { boot, type Outcome } from "../tests/vm/boot.ts";
 import { compiled } from "../tests/vm/compiled.ts";
@@ -128,12 +130,13 @@ if (unknown.length > 0) {
 let holds = true;
 const cpus = Number(process.env["PWRU_VM_CPUS"] ?? 2);
 for (const kernel of wanted.length === 0 ? x64Kernels : wanted.filter(isKernelName)) {
+  using made = new TemporaryFolder(tmpdir());
   const image = prepare(kernel, console.error);
   const job = {
     name: "miss_cost",
     script: script(kernel),
     limitSeconds: 1200,
-    files: [compiled("meter", machineFor(kernel))],
+    files: [compiled("meter", machineFor(kernel), made.path)],
   };
   const options = { binary: testedBinary(kernel), cpus, countsInstructions: instructions };
   const booted = await boot(image, [job], options);

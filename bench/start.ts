@@ -5,7 +5,9 @@
  * tests. Times are those of an emulated machine: read them as ratios. With --instructions the guest's clock counts the
  * instructions of its one processor, one per ns: those ratios are the same on a busy machine.
  */
+import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
+import { TemporaryFolder } from "../build/host.ts";
 import { columns } from "../lib/output/columns.ts";
 import { boot } from "../tests/vm/boot.ts";
 import { kernelNames, x64Kernels } from "../tests/vm/images.ts";
@@ -44,9 +46,10 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 for (const kernel of wanted.length === 0 ? x64Kernels : wanted.filter(isKernelName)) {
+  using made = new TemporaryFolder(tmpdir());
   const image = prepare(kernel, console.error);
   const options = { binary: testedBinary(kernel), countsInstructions: instructions };
-  const booted = await boot(image, [jobOf(startStop, kernel)], options);
+  const booted = await boot(image, [jobOf(startStop, kernel, made.path)], options);
   const outcome = booted.outcomes.get(startStop.name);
   console.log(`\nLinux ${kernel} (${image.package})${instructions ? ", ns = instructions" : ""}`);
   if (outcome?.status !== 0) {

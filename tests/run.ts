@@ -163,26 +163,20 @@ function guestsOf(kernels: readonly KernelName[], { names, long }: Wanted): Gues
 }
 
 /**
- * Guests that are measured one after another, while nothing else runs; then the others and the parts that need no
- * guest, which keep one processor busy each, beside each other, those first that may take longest.
+ * Guests and the parts that need none, which keep one processor busy each, beside each other, those first that may take
+ * longest.
  */
 async function everything(
   guests: readonly Guest[],
   guestless: readonly (() => Row | Promise<Row>)[],
 ): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const guest of guests.filter(({ boot }) => boot === "alone")) {
-    rows.push(await virtualMachine(guest, 2));
-  }
   const width = Number(process.env["PWRU_VM_PARALLEL"] ?? guestsBeside());
   // Two guests of two processors on a host of two would spin, each processor waiting for one that does not run.
   const processors = width > 1 ? 1 : 2;
-  const others = guests.filter(({ boot }) => boot !== "alone")
+  const [first = [], ...others] = [...guests]
     .sort((a, b) => b.limitSeconds - a.limitSeconds)
-    .map((guest) => () => virtualMachine(guest, processors));
-  rows.push(
-    ...await inParallel(width, [...others.slice(0, 1), ...guestless, ...others.slice(1)]),
-  );
+    .map((guest) => [() => virtualMachine(guest, processors)]);
+  const rows = await inParallel(width, [...first, ...guestless, ...others.flat()]);
   return parts.map((name) => rows.filter((row) => row.part === name))
     .filter((found) => found.length > 0)
     .map((found) => found.reduce(added));

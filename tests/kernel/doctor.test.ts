@@ -48,8 +48,10 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("doctor (needs root, Linux 5.8)", (
       is_default: true,
     });
     const { start_seconds, miss_ns, match_ns } = report;
-    // A match costs more than a miss, but not always by more than what else this machine does.
-    expect([start_seconds! > 0, miss_ns! < 100_000, match_ns! > 0]).toEqual([true, true, true]);
+    expect(start_seconds).toBeGreaterThan(0);
+    // What else this machine does may be more than either costs.
+    expect(miss_ns).toBeWithin(0, 100_000);
+    expect(match_ns).toBeWithin(0, 100_000);
     expect(of("ring buffer")).toBe("ok: can be made");
     expect(of("capabilities")).toStartWith("ok");
   });

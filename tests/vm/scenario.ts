@@ -19,19 +19,19 @@ export interface Scenario {
   /** bash */
   readonly script: string;
   readonly limitSeconds: number;
-  /** files of the host to put beside the script, made when they are needed */
-  readonly files?: (machine: Machine) => readonly string[];
+  /** files of the host to put beside the script; what has to be made is made in `folder` */
+  readonly files?: (machine: Machine, folder: string) => readonly string[];
   readonly checks: Checks;
   /** what Debian's pwru cannot do: left out when it stands in for ours */
   readonly oursOnly?: Checks;
 }
 
 /**
- * Which boot of its kernel it is part of: one in which times are measured, while nothing else runs on the host; the usual
- * one; or one apart from that, so that neither takes too long.
+ * Which boot of its kernel it is part of: one whose clock counts instructions, for what is measured; the usual one; or one
+ * apart from that, so that neither takes too long.
  */
-export type BootName = "alone" | "apart" | "usual";
-export const bootNames: readonly BootName[] = ["alone", "apart", "usual"];
+export type BootName = "counting" | "apart" | "usual";
+export const bootNames: readonly BootName[] = ["counting", "apart", "usual"];
 export const bootOf = ({ boot = "usual" }: Scenario): BootName => boot;
 
 export const runsOn = (scenario: Scenario, kernel: KernelName, long: boolean): boolean =>
@@ -49,14 +49,14 @@ const patience = Number(process.env["PWRU_VM_PATIENCE"] ?? 1);
 /** Until it is given up. */
 export const limitOf = ({ limitSeconds }: Scenario): number => limitSeconds * patience;
 
-/** What a boot of that kernel is told of a scenario; makes its files. */
-export function jobOf(scenario: Scenario, kernel: KernelName): Job {
+/** What a boot of that kernel is told of a scenario; makes its files in `folder`. */
+export function jobOf(scenario: Scenario, kernel: KernelName, folder: string): Job {
   const { name, script, files } = scenario;
   return {
     name,
     script,
     limitSeconds: limitOf(scenario),
-    ...(files === undefined ? {} : { files: files(machineFor(kernel)) }),
+    ...(files === undefined ? {} : { files: files(machineFor(kernel), folder) }),
   };
 }
 

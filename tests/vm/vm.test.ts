@@ -7,11 +7,13 @@
  */
 import { beforeAll, describe, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { TemporaryFolder } from "../../build/host.ts";
 import { boot, guestSeconds, type Outcome } from "./boot.ts";
 import { type KernelName, kernelNames, machineFor } from "./images.ts";
 import { peerStandsIn, prepare, testedBinary } from "./lab.ts";
-import { jobOf, limitOf, Run, runsOn, type Scenario } from "./scenario.ts";
+import { bootOf, jobOf, limitOf, Run, runsOn, type Scenario } from "./scenario.ts";
 import { scenarios } from "./scenarios/all.ts";
 
 const chosen = <T extends string>(variable: string, all: readonly T[]): readonly T[] => {
@@ -62,9 +64,11 @@ describe.each(chosen("PWRU_VM_KERNELS", kernelNames))("Linux %s", (kernel) => {
 
   beforeAll(async () => {
     const image = prepare(kernel, console.error);
-    const booted = await boot(image, mine.map((scenario) => jobOf(scenario, kernel)), {
+    using made = new TemporaryFolder(tmpdir());
+    const booted = await boot(image, mine.map((scenario) => jobOf(scenario, kernel, made.path)), {
       binary: testedBinary(kernel),
       cpus,
+      countsInstructions: mine.every((scenario) => bootOf(scenario) === "counting"),
     });
     outcomes = booted.outcomes;
     guestConsole = booted.console;

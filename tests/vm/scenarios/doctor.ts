@@ -46,9 +46,9 @@ const healthy: Checks = {
     expect(of("tracepoint")).toBe(works);
     if (best(run) === "kprobe") expect(of("kprobe-multi")).toStartWith("no: This kernel ");
     expect(probes).toBeGreaterThan(1000);
-    // Emulated, and beside another guest: a miss may be lost in the noise.
-    expect(miss_ns).toBeLessThan(1_000_000);
-    expect(match_ns).toBeGreaterThan(0);
+    // Beside another guest they may be lost in the noise: "start" asks for more, where instructions are counted.
+    expect(miss_ns).toBeWithin(0, 1_000_000);
+    expect(match_ns).toBeWithin(0, 1_000_000);
     for (const name of ["kernel types", "capabilities", "ring buffer", "kernel symbols", "function list"]) {
       expect(of(name)).toStartWith("ok: ");
     }

@@ -18,7 +18,7 @@ export const expressions: Scenario = {
   kernels: [],
   longKernels: ["5.10", "6.12", "7.3"],
   limitSeconds: 900,
-  files: (machine) => [compiled("expr", machine)],
+  files: (machine, folder) => [compiled("expr", machine, folder)],
   // Emulated, the optimising compilers cost four times what they save. What it finds is for the checks to say.
   script: `
     BUN_JSC_useDFGJIT=0 ./expr 100 > "$OUT/expressions.out" || true

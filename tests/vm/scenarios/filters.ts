@@ -11,7 +11,7 @@ import { hasCorpus, readCorpus, warnWithoutCorpus } from "../../kernel/corpus.ts
 import { type Names, noNames } from "../../../lib/pcap_filter/names.ts";
 import { compilePacketFilter } from "../../../lib/trace/filter.ts";
 import { expressions } from "../../kernel/expressions.ts";
-import { compiled, workFolder } from "../compiled.ts";
+import { compiled } from "../compiled.ts";
 import type { FilterLoadReport, FilterRow } from "../filter_load.ts";
 import type { Machine } from "../machines.ts";
 import type { Run, Scenario } from "../scenario.ts";
@@ -58,17 +58,17 @@ function ownRows(): FilterRow[] {
   );
 }
 
-/** `rows` as a file, and the program that loads them, compiled. Both go when this process does. */
-export function filterFiles(rows: readonly FilterRow[], machine: Machine): string[] {
-  const folder = workFolder(), list = join(folder, "filters.jsonl");
+/** `rows` as a file, and the program that loads them, compiled. */
+export function filterFiles(rows: readonly FilterRow[], machine: Machine, folder: string): string[] {
+  const list = join(folder, "filters.jsonl");
   writeFileSync(list, rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
   return [list, compiled("filter_load", machine, folder)];
 }
 
-function files(machine: Machine): string[] {
+function files(machine: Machine, folder: string): string[] {
   warnWithoutCorpus("only our own expressions are loaded");
   const corpus = (hasCorpus ? corpusRows() : []).filter((_, index) => index % step === 0);
-  return filterFiles([...ownRows(), ...corpus], machine);
+  return filterFiles([...ownRows(), ...corpus], machine, folder);
 }
 
 function reports(run: Run): FilterLoadReport[] {

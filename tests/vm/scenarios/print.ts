@@ -102,7 +102,7 @@ export const print: Scenario = {
   kernels: [],
   longKernels: ["5.10", "6.12"],
   limitSeconds: 600,
-  files: (machine) => [compiled("bpf_programs", machine)],
+  files: (machine, folder) => [compiled("bpf_programs", machine, folder)],
   script: `
     topo 1500
     modprobe -q vxlan

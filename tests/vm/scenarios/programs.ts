@@ -46,7 +46,7 @@ export const programs: Scenario = {
   kernels: [],
   longKernels: ["6.12"],
   limitSeconds: 600,
-  files: (machine) => [compiled("bpf_programs", machine)],
+  files: (machine, folder) => [compiled("bpf_programs", machine, folder)],
   script: `
     topo 1500
     modprobe -qa sch_ingress cls_bpf

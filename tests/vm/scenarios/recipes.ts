@@ -129,7 +129,7 @@ export const recipesOfManual: Scenario = {
   kernels: [],
   longKernels: ["7.3"],
   limitSeconds: 300,
-  files: (machine) => [compiled("bpf_programs", machine)],
+  files: (machine, folder) => [compiled("bpf_programs", machine, folder)],
   script: `
     topo 1500
     modprobe -qa sch_ingress cls_bpf

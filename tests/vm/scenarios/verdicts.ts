@@ -72,7 +72,7 @@ export const verdicts: Scenario = {
   kernels: ["6.12"],
   longKernels: ["5.10", "6.1", "7.3"],
   limitSeconds: 600,
-  files: (machine) => [compiled("bpf_programs", machine)],
+  files: (machine, folder) => [compiled("bpf_programs", machine, folder)],
   script: `
     topo 1500
     modprobe -qa dummy sch_ingress sch_netem cls_matchall act_gact openvswitch
