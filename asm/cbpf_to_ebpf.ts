@@ -22,7 +22,7 @@ import {
   SKF_AD_OFF,
 } from "./cbpf.ts";
 import { mode, operation, reads, sizeOf, type Step, usesX, withoutSwaps } from "./cbpf_steps.ts";
-import { sharedWords, type Word } from "./cbpf_words.ts";
+import { type Bits, sharedWords, testedInWord, type Word } from "./cbpf_words.ts";
 import { type Code, Label, label } from "./code.ts";
 import { AssemblyError } from "./errors.ts";
 import {
@@ -43,6 +43,7 @@ import {
   jlt32,
   jne32,
   jset32,
+  jslt32,
   ldx,
   lsh32,
   mod32,
@@ -92,8 +93,8 @@ export interface PacketAccess {
   holds(offset: number, size: number): boolean;
   /** dst = bytes at a constant offset. Loses r1 at most. */
   constant(dst: Register, offset: number, size: number): Code;
-  /** dst = bytes at the offset in a register other than r1 and r3. Loses r0-r5. */
-  variable(dst: Register, offset: Register, size: number): Code;
+  /** dst = bytes at the offset in a register other than r1 and r3, and a constant more. Loses r0-r5. */
+  variable(dst: Register, offset: Register, more: number, size: number): Code;
   /** A constant load is so much cheaper that the usual IPv4 header without options deserves a path of its own. */
   readonly prefersConstant: boolean;
   /** dst = bytes at a constant offset that all are there, touching nothing else; absent where it does not pay off */
@@ -106,7 +107,7 @@ export interface FilterFrame {
   /** r6-r9: the accumulator and the index, lost */
   readonly a: Register;
   readonly x: Register;
-  /** bytes that can be read, kept */
+  /** bytes that can be read, kept; below 0: there is no packet, which does not match */
   readonly length: Register;
   /** dst = the packet's length on the wire */
   readonly wireLength: (dst: Register) => Code;
@@ -159,7 +160,7 @@ function alwaysFails({ code, k }: CbpfInsn, { ancillary, a }: FilterFrame): bool
     if (k >= SKF_AD_OFF && ancillary?.(a, k - SKF_AD_OFF) !== undefined) return false;
     return k + sizeOf(code) > 0x7fffffff;
   }
-  if (classOf(code) === BPF_LD && mode(code) === BPF_IND) return k >= 2 ** 31;
+  if (classOf(code) === BPF_LD && mode(code) === BPF_IND) return k + sizeOf(code) > 0x7fffffff;
   if (classOf(code) === BPF_LDX && mode(code) === BPF_MSH) return k >= 0x7fffffff;
   return classOf(code) === BPF_ALU && divides(code) && !usesX(code) && k === 0;
 }
@@ -177,26 +178,78 @@ const PLAIN_IPV4_HEADER = 20;
  * @throws {AssemblyError} an instruction that classic BPF does not have
  */
 export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Code {
-  const steps = withoutSwaps(withoutDetours(unroll(program, frame)));
-  const known = analyse(steps);
+  const steps = withoutSwaps(withoutDetours(unroll(program, frame))), known = analyse(steps);
+  const { access, length, noMatch } = frame, unusual = label("unusual");
+  const usual = access.word === undefined ? undefined : usualCase(steps, known);
+  return [
+    access.open(constantLoads(steps, known, access.prefersConstant)),
+    usual === undefined ? [] : [
+      jslt32(length, usual.bytes, unusual),
+      body(usual.steps, analyse(usual.steps, usual.bytes), frame, unusual),
+      unusual,
+    ],
+    jslt32(length, 0, noMatch),
+    body(steps, known, frame),
+  ];
+}
+
+/** As far as the headers that filters ask for reach in every packet over IPv4: Ethernet's, its own, and ports. */
+const USUAL_BYTES = 42;
+/** Steps of a filter that is worth having twice. */
+const MAX_STEPS_TWICE = 100;
+
+/** What a first copy of the filter takes for granted: packets that are otherwise go to a second one. */
+interface UsualCase {
+  /** of the packet that are there, so that loads need no check and neighbours are loaded together */
+  readonly bytes: number;
+  /** for IPv4 headers without options: what lies behind one is at a constant place */
+  readonly steps: readonly Step[];
+}
+
+/** Undefined: it is not worth it. */
+function usualCase(steps: readonly Step[], known: readonly (Known | undefined)[]): UsualCase | undefined {
+  if (steps.length > MAX_STEPS_TWICE) return undefined;
+  const usual = steps.map((step, index): Step => {
+    const { code, k } = step.insn, behindHeader = known[index]?.msh !== undefined && !step.fails;
+    if (!behindHeader || classOf(code) !== BPF_LD || mode(code) !== BPF_IND) return step;
+    return { ...step, insn: { ...step.insn, code: code ^ BPF_IND ^ BPF_ABS, k: k + PLAIN_IPV4_HEADER } };
+  });
+  const ends = constantLoads(usual, known, false).map(({ offset, size }) => offset + size)
+    .filter((end) => end <= USUAL_BYTES);
+  return new Set(ends).size < 2 ? undefined : { bytes: Math.max(...ends), steps: usual };
+}
+
+/**
+ * The code of the steps, where so much is known before each.
+ *
+ * @param options where a packet goes whose IPv4 header has options; absent: its length is asked of it
+ */
+function body(
+  steps: readonly Step[],
+  known: readonly (Known | undefined)[],
+  frame: FilterFrame,
+  options?: Label,
+): Code {
   const labels = steps.map((_, index) => label(`filter_${index}`));
   const targets = new Set(steps.flatMap(({ onTrue, onFalse }, index) => {
     if (known[index] === undefined) return [];
     return [onTrue, onFalse].filter((target) => target !== undefined);
   }));
   const reached = steps.keys().filter((index) => known[index] !== undefined).toArray();
-  const { access } = frame;
+  const { access } = frame, code: Code[] = [initialise(steps, known, frame)];
   const words = access.word === undefined
     ? new Map<number, Word>()
     : sharedWords(steps, reached, (index) => (known[index] as Known).checked, access.holds);
-  const code: Code[] = [
-    frame.access.open(constantLoads(steps, known, frame.access.prefersConstant)),
-    initialise(steps, known, frame),
-  ];
+  const tested = testedInWord(steps, reached, words), needsX = steps.some(({ insn }) => reads(insn).x);
   for (const [position, index] of reached.entries()) {
     if (targets.has(index)) code.push(labels[index] as Label);
     const labelOf: LabelOf = (target) => target === undefined ? frame.noMatch : labels[target] as Label;
-    const place: Place = { known: known[index] as Known, word: words.get(index) };
+    const place: Place = {
+      known: known[index] as Known,
+      word: words.get(index),
+      tested: tested.get(index),
+      plain: options === undefined ? undefined : { options, needsX },
+    };
     code.push(emit(steps[index] as Step, place, frame, labelOf, reached[position + 1] ?? NOWHERE));
   }
   return code;
@@ -252,10 +305,10 @@ function withoutDetours(steps: readonly Step[]): Step[] {
   return steps.map((step) => ({ ...step, onTrue: direct(step.onTrue), onFalse: direct(step.onFalse) }));
 }
 
-/** Forward data flow; a step that nothing reaches stays undefined. */
-function analyse(steps: readonly Step[]): (Known | undefined)[] {
+/** Forward data flow, where so many bytes are there at the start; a step that nothing reaches stays undefined. */
+function analyse(steps: readonly Step[], checked = 0): (Known | undefined)[] {
   const known: (Known | undefined)[] = new Array(steps.length).fill(undefined);
-  known[0] = nothingKnown;
+  known[0] = { ...nothingKnown, checked };
   for (const [index, { insn, onTrue, onFalse }] of steps.entries()) {
     const before = known[index];
     if (before === undefined) continue;
@@ -336,6 +389,10 @@ interface Place {
   readonly known: Known;
   /** where its bytes are, if it is a load that shares one with others */
   readonly word: Word | undefined;
+  /** of a load that only the next step wants, and of that step: asked of the word itself */
+  readonly tested: Bits | undefined;
+  /** where the length of an IPv4 header is to be 20: where others go, and whether X is of use at all */
+  readonly plain: { readonly options: Label; readonly needsX: boolean } | undefined;
 }
 
 type LabelOf = (step: number | undefined) => Label;
@@ -371,7 +428,7 @@ function emit(
       if ((code & 0x18) === BPF_A) return [jeq32(a, 0, noMatch), ja(match)];
       return ja(k === 0 ? noMatch : match);
     default:
-      return isBranch(code) ? branch(insn, onTrue, onFalse, frame, labelOf, next) : goOn;
+      return isBranch(code) ? branch(insn, onTrue, onFalse, place.tested, frame, labelOf, next) : goOn;
   }
 }
 
@@ -397,11 +454,7 @@ function load(
     case BPF_MEM:
       return ldx(dst, scratchWord(frame, k));
     case BPF_MSH:
-      return [
-        bytes({ code: sizes[1].bits, k }, dst, place, frame),
-        and32(dst, 15),
-        lsh32(dst, 2),
-      ];
+      return headerLength(k, place, frame);
     case BPF_ABS: {
       const word = k < SKF_AD_OFF ? undefined : frame.ancillary?.(dst, k - SKF_AD_OFF);
       return word ?? [bytes({ code, k }, dst, place, frame), asItLies ? [] : swapped(dst, sizeOf(code))];
@@ -409,12 +462,10 @@ function load(
     case BPF_IND: {
       const size = sizeOf(code), done = label("loaded"), slow = label("with_options");
       const checked: Code = [
-        mov(r2, frame.x),
-        k === 0 ? [] : add(r2, k),
-        mov(r1, r2),
-        add(r1, size),
+        mov(r1, frame.x),
+        add(r1, k + size),
         jgt(r1, length, tooShort),
-        access.variable(dst, r2, size),
+        access.variable(dst, frame.x, k, size),
       ];
       const plain = k + PLAIN_IPV4_HEADER;
       if (!access.prefersConstant || known.msh === undefined || !access.holds(plain, size)) {
@@ -436,17 +487,18 @@ function load(
   }
 }
 
-/** dst = packet bytes at a constant offset, as they lie. */
+/** dst = packet bytes at a constant offset, as they lie; of what shares a word, the lowest `bits`. */
 function bytes(
   { code, k }: { code: number; k: number },
   dst: Register,
-  { known, word }: Place,
+  { known, word, tested }: Place,
   frame: FilterFrame,
+  bits: number = 8 * sizeOf(code),
 ): Code {
   const { access, length, tooShort = frame.noMatch } = frame, size = sizeOf(code);
   const fromWord = ({ register, offset, size: wordSize, first }: Word): Code => [
     first ? access.word!(register, offset, wordSize) : [],
-    extract(dst, register, 8 * (k - offset), 8 * size, 8 * wordSize),
+    tested !== undefined ? [] : extract(dst, register, 8 * (k - offset), bits, 8 * wordSize),
   ];
   return [
     k + size <= known.checked ? [] : jlt32(length, k + size, tooShort),
@@ -454,7 +506,22 @@ function bytes(
       ? fromWord(word)
       : access.holds(k, size)
       ? access.constant(dst, k, size)
-      : [mov(r2, k), access.variable(dst, r2, size)],
+      : [mov(r2, 0), access.variable(dst, r2, k, size)],
+  ];
+}
+
+/** X = 4 * the low half of the byte at `k`, the length of an IPv4 header. */
+function headerLength(k: number, place: Place, frame: FilterFrame): Code {
+  const { x } = frame, { plain, word } = place;
+  const words = [
+    bytes({ code: sizes[1].bits, k }, x, place, frame, 4),
+    word === undefined ? and32(x, 15) : [],
+  ];
+  if (plain === undefined) return [words, lsh32(x, 2)];
+  return [
+    words,
+    jne32(x, PLAIN_IPV4_HEADER / 4, plain.options),
+    plain.needsX ? mov32(x, PLAIN_IPV4_HEADER) : [],
   ];
 }
 
@@ -502,11 +569,13 @@ function branch(
   { code, k }: CbpfInsn,
   onTrue: number | undefined,
   onFalse: number | undefined,
-  { a, x }: FilterFrame,
+  tested: Bits | undefined,
+  frame: FilterFrame,
   labelOf: LabelOf,
   next: number,
 ): Code {
-  const operand = usesX(code) ? x : k;
+  const a = tested?.register ?? frame.a;
+  const operand = usesX(code) ? frame.x : tested === undefined ? k : (k << tested.shift) >>> 0;
   if (onTrue === onFalse) return onTrue === next ? [] : ja(labelOf(onTrue));
   const [test, inverse] = conditions(code);
   const falls = onTrue === next, misses = onFalse === undefined; // the usual way

@@ -5,10 +5,10 @@
  * A word never reaches beyond what is known to be there of the packet: memory might end where the packet does, and what
  * is partly unreadable reads as 0.
  */
-import { BPF_LEN, BPF_MSH, classOf, SKF_AD_OFF } from "./cbpf.ts";
-import { mode, sizeOf, type Step } from "./cbpf_steps.ts";
+import { BPF_LEN, BPF_MSH, classOf, isBranch, SKF_AD_OFF } from "./cbpf.ts";
+import { mode, operation, reads, sizeOf, type Step, usesX } from "./cbpf_steps.ts";
 import { r3, r4, r5, type Register } from "./insn.ts";
-import { BPF_ABS, BPF_IND, BPF_LD, BPF_LDX } from "./opcodes.ts";
+import { BPF_ABS, BPF_IND, BPF_LD, BPF_LDX, jumpOps } from "./opcodes.ts";
 
 /** Where a load finds its bytes. */
 export interface Word {
@@ -59,6 +59,52 @@ export function sharedWords(
     }
   }
   return words;
+}
+
+/** Where in a word a value is that a step asks for. */
+export interface Bits {
+  readonly register: Register;
+  readonly shift: number;
+}
+
+/**
+ * Loads from words whose value only the next step wants, to know whether it has some bits or is all of the word: that
+ * is asked of the word. Both steps are in the result.
+ */
+export function testedInWord(
+  steps: readonly Step[],
+  reached: readonly number[],
+  words: ReadonlyMap<number, Word>,
+): ReadonlyMap<number, Bits> {
+  const wanted = wantsA(steps), tested = new Map<number, Bits>();
+  const dead = (index: number | undefined) => index === undefined || wanted[index] === false;
+  for (const [index, { register, offset, size }] of words) {
+    const { insn: { code, k }, onTrue: next } = steps[index] as Step;
+    const test = next === undefined ? undefined : steps[next];
+    if (next === undefined || test === undefined || classOf(code) !== BPF_LD) continue;
+    const shift = 8 * (k - offset), whole = sizeOf(code) === size, { insn } = test;
+    const asks = isBranch(insn.code) && !usesX(insn.code) &&
+      (operation(insn.code) === jumpOps.jset.bits || whole);
+    const swaps = sizeOf(code) > 1 && !(steps[index] as Step).asItLies;
+    const entries = reached.filter((from) =>
+      (steps[from] as Step).onTrue === next || (steps[from] as Step).onFalse === next
+    );
+    if (!asks || swaps || shift + 8 * sizeOf(code) > 32 || entries.length > 1) continue;
+    if (!dead(test.onTrue) || !dead(test.onFalse)) continue;
+    tested.set(index, { register, shift }).set(next, { register, shift });
+  }
+  return tested;
+}
+
+/** Whether A is read from each step on before it is written. They jump forward only. */
+function wantsA(steps: readonly Step[]): boolean[] {
+  const wanted: boolean[] = [];
+  for (let index = steps.length - 1; index >= 0; index--) {
+    const { insn, onTrue, onFalse } = steps[index] as Step;
+    const later = [onTrue, onFalse].some((next) => next !== undefined && wanted[next] === true);
+    wanted[index] = reads(insn).a || (classOf(insn.code) !== BPF_LD && later);
+  }
+  return wanted;
 }
 
 /** Steps of which each is reached only from the one before it, and none but the last loses the registers. */

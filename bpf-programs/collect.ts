@@ -47,7 +47,15 @@ import {
   type RecordLayout,
   traceCounters,
 } from "./events.ts";
-import { type LoadSkb, packetNamespace, recordOf, type SkbView, slot, type TraceOptions } from "./frame.ts";
+import {
+  deviceOf,
+  type LoadSkb,
+  packetNamespace,
+  recordOf,
+  type SkbView,
+  slot,
+  type TraceOptions,
+} from "./frame.ts";
 
 /** The submit flag that spares the traced path a wake-up of ours: the reader comes by timer. */
 const BPF_RB_NO_WAKEUP = 1;
@@ -206,8 +214,7 @@ function collectMeta(options: TraceOptions, load: LoadSkb): Code {
     stx(at(r8, event.len), r1),
     packetNamespace(options, load),
     stx(at(r8, event.netns), r1),
-    load(r7, "dev"),
-    jeq(r7, 0, noDevice),
+    deviceOf(load, noDevice),
     access.read(r1, r7, kernel.field("net_device", "ifindex"), slot.temp),
     stx(at(r8, event.ifindex), r1),
     access.read(r1, r7, kernel.field("net_device", "mtu"), slot.temp),

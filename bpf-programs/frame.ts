@@ -4,7 +4,7 @@
  */
 import { ancillary, type CbpfInsn } from "../asm/cbpf.ts";
 import { type Code, type KernelTypes, type Label, label } from "../asm/code.ts";
-import { at, copy, fp, jeq, jne, ldx, mov, r1, r6, r7, type Register } from "../asm/insn.ts";
+import { at, copy, fp, jeq, jne, ldx, mov, r1, r6, r7, type Register, rsh } from "../asm/insn.ts";
 import { type Field, u64 } from "../asm/layout.ts";
 import { ancillaryWords, bitsOf, tagPresence } from "./ancillary.ts";
 import type { Additions } from "./events.ts";
@@ -201,6 +201,14 @@ export function skbView(options: TraceOptions, gone: Label): SkbView {
 /** dst = a field of the sk_buff; `hold` says where the view's pointer is, if not in its register. */
 export type LoadSkb = (dst: Register, field: string | Field, hold?: Register) => Code;
 
+/**
+ * r7 = the packet's device, or to `none`. While a packet is in a UDP socket's queue it has lengths and flags in that
+ * place: no address of the kernel, and to look there is a fault, which takes longer than the rest of the program.
+ */
+export function deviceOf(load: LoadSkb, none: Label): Code {
+  return [load(r7, "dev"), mov(r1, r7), rsh(r1, 60), jne(r1, 0xf, none)];
+}
+
 /** dst = inode number of the network namespace whose `struct net *` is the `field` of r7, or 0. */
 export function namespaceOf({ kernel, access }: TraceOptions, dst: Register, field: Field): Code {
   const none = label("no_net");
@@ -217,8 +225,7 @@ export function namespaceOf({ kernel, access }: TraceOptions, dst: Register, fie
 export function packetNamespace(options: TraceOptions, load: LoadSkb): Code {
   const { kernel } = options, noDevice = label("no_device"), known = label("netns_known");
   return [
-    load(r7, "dev"),
-    jeq(r7, 0, noDevice),
+    deviceOf(load, noDevice),
     namespaceOf(options, r1, kernel.field("net_device", "nd_net.net")),
     jne(r1, 0, known),
     noDevice,

@@ -17,7 +17,6 @@ import {
   jeq,
   jeq32,
   jge,
-  jgt,
   jle,
   jlt,
   jne,
@@ -41,6 +40,7 @@ import { u64 } from "../asm/layout.ts";
 import { ancillaryWord } from "./ancillary.ts";
 import { COPY_BYTES, copyWithFragment } from "./fragments.ts";
 import {
+  deviceOf,
   type LoadSkb,
   packetNamespace,
   skbExpressionFrame,
@@ -80,11 +80,11 @@ export function matchesFilter(options: TraceOptions, view: SkbView, miss: Label,
   return [
     view.load(r9, "head"),
     view.loadAll([[r1, "mac_header"], [r2, "network_header"], [r8, "tail"]]), // offsets from head
-    jeq32(r1, MAC_HEADER_UNSET, l3),
     mov(r3, r2),
     sub(r3, r1),
     sub(r3, ETH_HLEN),
     jle(r3, MAX_LINK_HEADER - ETH_HLEN, l2), // unsigned: not in front of it either
+    jeq32(r1, MAC_HEADER_UNSET, l3),
     view.load(r4, "data"),
     sub(r4, r9),
     sub(r4, r1),
@@ -140,9 +140,8 @@ function runFrom(
 ): Code {
   const begin = label("begin"), tooShort = label("too_short");
   return [
-    jgt(offset, r8, noMatch), // the header would begin behind the linear bytes
     add(r9, offset), // r9 = the packet's first byte
-    sub(r8, offset), // r8 = bytes from there to tail
+    sub(r8, offset), // r8 = bytes from there to tail, below 0 where it would begin behind the linear ones
     st(at(fp, slot.copied, u64), 0),
     begin,
     runFilter(options, program, view, { match, noMatch, tooShort, unreadable }),
@@ -265,8 +264,7 @@ export function matchesDevice(options: TraceOptions, load: LoadSkb, miss: Label)
   return [
     netns === undefined ? [] : [packetNamespace(options, load), jne32(r1, netns, miss)],
     ifindex === undefined ? [] : [
-      load(r7, "dev"),
-      jeq(r7, 0, miss),
+      deviceOf(load, miss),
       access.read(r1, r7, kernel.field("net_device", "ifindex"), slot.temp),
       jne32(r1, ifindex, miss),
     ],

@@ -149,13 +149,16 @@ export function directAccess(kernel: KernelTypes): MemoryAccess | undefined {
         open: () => [toVoid ? [] : stx(at(fp, spill, u64), base), mov(r1, base), castR1, mov(base, r0)],
         holds: (offset, size) => reaches(offset, size),
         constant: (dst, offset, size) => ldx(dst, at(base, offset + bias, scalarOf(size))),
-        variable: (dst, offset, size) =>
-          toVoid ? [mov(r1, base), add(r1, offset), ldx(dst, at(r1, scalarOf(size)))] : [
+        variable(dst, offset, more, size) {
+          const inReach = reaches(more, size), behind = inReach ? more : 0;
+          const toBytes = [add(r1, offset), inReach ? [] : add(r1, more)];
+          return toVoid ? [mov(r1, base), toBytes, ldx(dst, at(r1, behind, scalarOf(size)))] : [
             ldx(r1, at(fp, spill, u64)),
-            add(r1, offset),
+            toBytes,
             castR1,
-            ldx(dst, at(r0, bias, scalarOf(size))),
-          ],
+            ldx(dst, at(r0, bias + behind, scalarOf(size))),
+          ];
+        },
         prefersConstant: false,
         word: (dst, offset, size) => ldx(dst, at(base, offset + bias, scalarOf(size))),
       };
@@ -267,9 +270,10 @@ export function bulkAccess(): MemoryAccess {
         },
         holds: (offset, size) => offset >= from && offset + size <= to,
         constant: (dst, offset, size) => stackLoad(dst, start + offset - from, size),
-        variable: (dst, offset, size) => [
+        variable: (dst, offset, more, size) => [
           mov(r3, base),
           add(r3, offset),
+          more === 0 ? [] : add(r3, more),
           lea(r1, at(fp, spill, u64)),
           mov(r2, size),
           call("bpf_probe_read_kernel"),

@@ -245,7 +245,7 @@ function spied(access: MemoryAccess, opened: PacketLoad[]): MemoryAccess {
         },
         holds: (offset, size) => packet.holds(offset, size),
         constant: (dst, offset, size) => packet.constant(dst, offset, size),
-        variable: (dst, offset, size) => packet.variable(dst, offset, size),
+        variable: (dst, offset, more, size) => packet.variable(dst, offset, more, size),
         prefersConstant: packet.prefersConstant,
         ...(packet.word === undefined ? {} : { word: packet.word }),
       };

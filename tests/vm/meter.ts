@@ -5,11 +5,10 @@
  *     meter [GROUP=PATTERN...]      a `Metered` as JSON on stdout
  *
  * A GROUP is the kprobe programs whose name matches PATTERN. Datagrams go over loopback to a port that only this
- * program listens on, many by one system call, so that it is the kernel's path that is measured. Everything is measured
- * in many short windows, and the fastest counts: what else the machine does only adds. They are shorter than the time
- * for which a busy host lets a processor of the guest run.
+ * program listens on, each by a system call of its own and received by another, as floods do. Everything is measured in
+ * many short windows, and the fastest counts: what else the machine does only adds. They are shorter than the time for
+ * which a busy host lets a processor of the guest run.
  */
-import { struct, u32, u64 } from "../../asm/layout.ts";
 import { allocate } from "../../lib/sys/arena.ts";
 import {
   bpfEnableStats,
@@ -36,53 +35,21 @@ export interface Metered {
   readonly groups: Readonly<Record<string, MeteredGroup>>;
 }
 
-const WINDOWS = 400, BATCH = 8, PAYLOAD_BYTES = 40, MSG_WAITFORONE = 0x10000;
+const WINDOWS = 400, BATCH = 8, PAYLOAD_BYTES = 40;
 const BPF_PROG_TYPE_KPROBE = 2;
 const here = { address: [127, 0, 0, 1], port: 4610 } as const;
 
-/** include/linux/socket.h */
-const mmsghdr = struct("mmsghdr", {
-  name: u64,
-  nameLength: u32,
-  _pad1: u32,
-  vector: u64,
-  vectorLength: u64,
-  control: u64,
-  controlLength: u64,
-  flags: u32,
-  _pad2: u32,
-  length: u32,
-  _pad3: u32,
-});
-const iovec = struct("iovec", { base: u64, length: u64 });
-
-/** BATCH messages that share one buffer. */
-function messages(to: Uint8Array | undefined): number {
-  const payload = allocate(PAYLOAD_BYTES),
-    vector = allocate(iovec.size),
-    list = allocate(mmsghdr.size * BATCH);
-  iovec.encode(vector.view, 0, { base: BigInt(payload.address), length: BigInt(PAYLOAD_BYTES) });
-  const name = to === undefined ? undefined : allocate(to.length);
-  name?.bytes.set(to ?? []);
-  for (let index = 0; index < BATCH; index++) {
-    mmsghdr.encode(list.view, index * mmsghdr.size, {
-      name: BigInt(name?.address ?? 0),
-      nameLength: to?.length ?? 0,
-      vector: BigInt(vector.address),
-      vectorLength: 1n,
-    });
-  }
-  return list.address;
-}
-
+const to = socketAddress(here), address = allocate(to.length), payload = allocate(PAYLOAD_BYTES);
+address.bytes.set(to);
 using sender = new UdpSocket({ ...here, port: 0 });
 using receiver = new UdpSocket(here);
-const outgoing = messages(socketAddress(here)), incoming = messages(undefined);
 
 /** Sends one window's datagrams and takes them out again. */
 function flood(): void {
-  let missing = syscall("sendmmsg", sender.fd, outgoing, BATCH, 0);
-  while (missing > 0) missing -= syscall("recvmmsg", receiver.fd, incoming, missing, MSG_WAITFORONE, 0);
+  for (let i = 0; i < BATCH; i++) {
+    syscall("sendto", sender.fd, payload.address, PAYLOAD_BYTES, 0, address.address, to.length);
+    syscall("recvfrom", receiver.fd, payload.address, PAYLOAD_BYTES, 0, 0, 0);
+  }
 }
 
 /** One group's programs, and the fastest they were. */
