@@ -20,7 +20,10 @@ const seconds = (ms: number) => (ms / 1000).toFixed(2);
 const cells: readonly [title: string, cell: (row: StartRow) => string][] = [
   ["tracer", (row) => row.tracer],
   ["ready s", (row) => row.ready ? seconds(row.readyMs) : `failed after ${seconds(row.readyMs)}`],
-  ["prompt s", (row) => row.gone ? seconds(row.stopMs) : `over ${seconds(row.stopMs)}`],
+  [
+    "prompt s",
+    (row) => isNaN(row.stopMs) ? "" : row.gone ? seconds(row.stopMs) : `over ${seconds(row.stopMs)}`,
+  ],
   ["peak MiB", (row) => (row.peakKib / 1024).toFixed(1)],
   ["functions", (row) => String(Math.max(row.functions, row.kprobes))],
 ];

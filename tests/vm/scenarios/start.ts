@@ -18,7 +18,7 @@ const modules = "veth bridge br_netfilter nf_conntrack nf_tables nft_ct nft_nat 
 
 /** Kernels on which the peer is waited for until it is ready, and then both look at one packet. */
 const beside = (kernel: KernelName) => atLeast(kernel, "6.1");
-const peerSeconds = 50, peerKmodsSeconds = 15;
+const peerSeconds = 50, peerKmodsSeconds = 6;
 
 /** Both start alone; then ours joins the peer for one packet, and for many that neither of them wants. */
 export const startStop: Scenario = {
@@ -72,7 +72,7 @@ export const startStop: Scenario = {
 
     if [ $fprobe = yes ]; then
       PATIENCE=${peerKmodsSeconds} start peer-kmods --all-kmods --output-meta --output-tuple "$filter"
-      stop peer-kmods INT 5000
+      kill -STOP \${pid_of[peer-kmods]}
     fi
     true
   `,
