@@ -76,22 +76,18 @@ export function testedInWord(
   reached: readonly number[],
   words: ReadonlyMap<number, Word>,
 ): ReadonlyMap<number, Bits> {
-  const wanted = wantsA(steps), tested = new Map<number, Bits>();
-  const dead = (index: number | undefined) => index === undefined || wanted[index] === false;
+  const wanted = wantsA(steps), from = entries(steps, reached), tested = new Map<number, Bits>();
+  const alive = (index: number | undefined) => index !== undefined && wanted[index] === true;
   for (const [index, { register, offset, size }] of words) {
-    const { insn: { code, k }, onTrue: next } = steps[index] as Step;
-    const test = next === undefined ? undefined : steps[next];
-    if (next === undefined || test === undefined || classOf(code) !== BPF_LD) continue;
-    const shift = 8 * (k - offset), whole = sizeOf(code) === size, { insn } = test;
-    const asks = isBranch(insn.code) && !usesX(insn.code) &&
-      (operation(insn.code) === jumpOps.jset.bits || whole);
-    const swaps = sizeOf(code) > 1 && !(steps[index] as Step).asItLies;
-    const entries = reached.filter((from) =>
-      (steps[from] as Step).onTrue === next || (steps[from] as Step).onFalse === next
-    );
-    if (!asks || swaps || shift + 8 * sizeOf(code) > 32 || entries.length > 1) continue;
-    if (!dead(test.onTrue) || !dead(test.onFalse)) continue;
-    tested.set(index, { register, shift }).set(next, { register, shift });
+    const { insn: { code, k }, onTrue: next, asItLies = false } = steps[index] as Step;
+    const loaded = sizeOf(code), bits = { register, shift: 8 * (k - offset) };
+    const swapped = loaded > 1 && !asItLies, beyond = bits.shift + 8 * loaded > 32;
+    if (classOf(code) !== BPF_LD || swapped || beyond || next === undefined) continue;
+    const { insn: test, onTrue, onFalse } = steps[next] as Step;
+    if (from.get(next)?.length !== 1 || alive(onTrue) || alive(onFalse)) continue;
+    const canAsk = operation(test.code) === jumpOps.jset.bits || loaded === size;
+    if (!isBranch(test.code) || usesX(test.code) || !canAsk) continue;
+    tested.set(index, bits).set(next, bits);
   }
   return tested;
 }
@@ -107,8 +103,8 @@ function wantsA(steps: readonly Step[]): boolean[] {
   return wanted;
 }
 
-/** Steps of which each is reached only from the one before it, and none but the last loses the registers. */
-function chains(steps: readonly Step[], reached: readonly number[]): number[][] {
+/** The steps from which each is reached. */
+function entries(steps: readonly Step[], reached: readonly number[]): ReadonlyMap<number, readonly number[]> {
   const comesFrom = new Map<number, number[]>();
   for (const index of reached) {
     const { onTrue, onFalse } = steps[index] as Step;
@@ -116,6 +112,12 @@ function chains(steps: readonly Step[], reached: readonly number[]): number[][] 
       if (next !== undefined) comesFrom.set(next, [...comesFrom.get(next) ?? [], index]);
     }
   }
+  return comesFrom;
+}
+
+/** Steps of which each is reached only from the one before it, and none but the last loses the registers. */
+function chains(steps: readonly Step[], reached: readonly number[]): number[][] {
+  const comesFrom = entries(steps, reached);
   const all: number[][] = [];
   let before: number | undefined;
   for (const index of reached) {
