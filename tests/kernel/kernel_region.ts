@@ -23,7 +23,8 @@ export function addressOf(region: MapSpec, maps: Maps): bigint {
   using program = loadProgram(tell, { maps });
   program.testRun();
   const address = maps.get(region).lookup(0)?.getBigUint64(0, true) ?? 0n;
-  if (address >> 47n !== 0x1ffffn) throw new Error(`The kernel has nothing at ${address}`);
+  // with five levels of page tables the upper half begins at 0xff00000000000000
+  if (address >> 56n !== 0xffn) throw new Error(`The kernel has nothing at 0x${address.toString(16)}`);
   return address;
 }
 
