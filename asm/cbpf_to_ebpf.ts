@@ -43,7 +43,6 @@ import {
   jlt32,
   jne32,
   jset32,
-  jslt32,
   ldx,
   lsh32,
   mod32,
@@ -52,6 +51,7 @@ import {
   mul32,
   neg32,
   or32,
+  r0,
   r1,
   r2,
   type Register,
@@ -107,7 +107,7 @@ export interface FilterFrame {
   /** r6-r9: the accumulator and the index, lost */
   readonly a: Register;
   readonly x: Register;
-  /** bytes that can be read, kept; below 0: there is no packet, which does not match */
+  /** bytes that can be read, kept */
   readonly length: Register;
   /** dst = the packet's length on the wire */
   readonly wireLength: (dst: Register) => Code;
@@ -155,7 +155,7 @@ function join(one: Known | undefined, other: Known): Known {
  * A load that no packet is long enough for, or a division by the constant 0: the packet does not match.
  * The place of an ancillary word that the frame does not have is far behind every packet too.
  */
-function alwaysFails({ code, k }: CbpfInsn, { ancillary, a }: FilterFrame): boolean {
+function alwaysFails({ code, k }: CbpfInsn, { ancillary, a }: Pick<FilterFrame, "ancillary" | "a">): boolean {
   if (classOf(code) === BPF_LD && mode(code) === BPF_ABS) {
     if (k >= SKF_AD_OFF && ancillary?.(a, k - SKF_AD_OFF) !== undefined) return false;
     return k + sizeOf(code) > 0x7fffffff;
@@ -178,57 +178,116 @@ const PLAIN_IPV4_HEADER = 20;
  * @throws {AssemblyError} an instruction that classic BPF does not have
  */
 export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Code {
-  const steps = withoutSwaps(withoutDetours(unroll(program, frame))), known = analyse(steps);
-  const { access, length, noMatch } = frame, unusual = label("unusual");
-  const usual = access.word === undefined ? undefined : usualCase(steps, known);
+  const steps = stepsOf(program, frame), known = analyse(steps), { access } = frame;
   return [
     access.open(constantLoads(steps, known, access.prefersConstant)),
-    usual === undefined ? [] : [
-      jslt32(length, usual.bytes, unusual),
-      body(usual.steps, analyse(usual.steps, usual.bytes), frame, unusual),
-      unusual,
-    ],
-    jslt32(length, 0, noMatch),
+    initialise(steps, known, frame),
     body(steps, known, frame),
   ];
 }
+
+const stepsOf = (program: readonly CbpfInsn[], frame: Pick<FilterFrame, "ancillary" | "a">): Step[] =>
+  withoutSwaps(withoutDetours(unroll(program, frame)));
 
 /** As far as the headers that filters ask for reach in every packet over IPv4: Ethernet's, its own, and ports. */
 const USUAL_BYTES = 42;
 /** Steps of a filter that is worth having twice. */
 const MAX_STEPS_TWICE = 100;
 
-/** What a first copy of the filter takes for granted: packets that are otherwise go to a second one. */
-interface UsualCase {
-  /** of the packet that are there, so that loads need no check and neighbours are loaded together */
-  readonly bytes: number;
-  /** for IPv4 headers without options: what lies behind one is at a constant place */
-  readonly steps: readonly Step[];
+/** Registers of a filter for the usual packet, and where it ends; it has r3-r5 too, and no stack. */
+export interface UsualFrame {
+  /** Whether `load` can serve this place. */
+  holds(offset: number, size: number): boolean;
+  /** dst = bytes that are there, in memory order, touching nothing else */
+  load(dst: Register, offset: number, size: 1 | 2 | 4 | 8): Code;
+  readonly a: Register;
+  readonly x: Register;
+  readonly noMatch: Label;
+  /** the packet matches, or is not as usual */
+  readonly perhaps: Label;
 }
 
-/** Undefined: it is not worth it. */
-function usualCase(steps: readonly Step[], known: readonly (Known | undefined)[]): UsualCase | undefined {
-  if (steps.length > MAX_STEPS_TWICE) return undefined;
-  const usual = steps.map((step, index): Step => {
-    const { code, k } = step.insn, behindHeader = known[index]?.msh !== undefined && !step.fails;
-    if (!behindHeader || classOf(code) !== BPF_LD || mode(code) !== BPF_IND) return step;
-    return { ...step, insn: { ...step.insn, code: code ^ BPF_IND ^ BPF_ABS, k: k + PLAIN_IPV4_HEADER } };
-  });
-  const ends = constantLoads(usual, known, false).map(({ offset, size }) => offset + size)
-    .filter((end) => end <= USUAL_BYTES);
-  return new Set(ends).size < 2 ? undefined : { bytes: Math.max(...ends), steps: usual };
+/** A filter that can say no to usual packets. */
+export interface UsualFilter {
+  /** of the packet that have to be there before it runs */
+  readonly bytes: number;
+  readonly code: Code;
 }
 
 /**
- * The code of the steps, where so much is known before each.
- *
- * @param options where a packet goes whose IPv4 header has options; absent: its length is asked of it
+ * The filter for the packet as it usually is: its headers are there and have no IPv4 options, so that everything lies at
+ * a constant place, loads need no check, and neighbours are loaded together. It says no, or goes to `perhaps`. Undefined
+ * where that is not worth it.
  */
+export function usualCbpfToEbpf(program: readonly CbpfInsn[], frame: UsualFrame): UsualFilter | undefined {
+  const { a, x, holds, load, noMatch, perhaps } = frame;
+  const general = stepsOf(program, { a, ancillary: () => [] }), generally = analyse(general);
+  if (general.length > MAX_STEPS_TWICE || general.some(usesScratch)) return undefined;
+  const steps = general.map((step, index): Step => {
+    const { code, k } = step.insn, behindHeader = generally[index]?.msh !== undefined && !step.fails;
+    if (!behindHeader || classOf(code) !== BPF_LD || mode(code) !== BPF_IND) return step;
+    return { ...step, insn: { ...step.insn, code: code ^ BPF_IND ^ BPF_ABS, k: k + PLAIN_IPV4_HEADER } };
+  });
+  const ends = constantLoads(steps, generally, false)
+    .filter(({ offset, size }) => holds(offset, size) && offset + size <= USUAL_BYTES)
+    .map(({ offset, size }) => offset + size);
+  if (ends.length === 0) return undefined;
+  const bytes = Math.max(...ends), known = analyse(steps, bytes);
+  const whole: FilterFrame = {
+    access: {
+      open: () => [],
+      holds,
+      constant: (dst, offset, size) => load(dst, offset, size as 1 | 2 | 4),
+      variable: () => ja(perhaps),
+      prefersConstant: false,
+      word: load,
+    },
+    a,
+    x,
+    length: r0,
+    wireLength: () => ja(perhaps),
+    scratch: 0,
+    match: perhaps,
+    noMatch,
+  };
+  const usual: Usual = {
+    perhaps,
+    needsX: steps.some(({ insn }) => reads(insn).x),
+    covers: ({ insn: { code, k } }) => {
+      switch (classOf(code)) {
+        case BPF_LD:
+          return mode(code) === BPF_IMM || (mode(code) === BPF_ABS && k + sizeOf(code) <= bytes);
+        case BPF_LDX:
+          return mode(code) === BPF_IMM || (mode(code) === BPF_MSH && k < bytes);
+        default:
+          return true;
+      }
+    },
+  };
+  return { bytes, code: [initialise(steps, known, whole), body(steps, known, whole, usual)] };
+}
+
+function usesScratch({ insn: { code } }: Step): boolean {
+  if (classOf(code) === BPF_ST || classOf(code) === BPF_STX) return true;
+  return (classOf(code) === BPF_LD || classOf(code) === BPF_LDX) && mode(code) === BPF_MEM;
+}
+
+/** What a filter for the usual packet takes for granted. */
+interface Usual {
+  /** whether there is code for a step */
+  covers(step: Step): boolean;
+  /** where packets go that are otherwise */
+  readonly perhaps: Label;
+  /** whether the length of an IPv4 header is of use, once it is known to be 20 */
+  readonly needsX: boolean;
+}
+
+/** The code of the steps, where so much is known before each. */
 function body(
   steps: readonly Step[],
   known: readonly (Known | undefined)[],
   frame: FilterFrame,
-  options?: Label,
+  usual?: Usual,
 ): Code {
   const labels = steps.map((_, index) => label(`filter_${index}`));
   const targets = new Set(steps.flatMap(({ onTrue, onFalse }, index) => {
@@ -236,11 +295,11 @@ function body(
     return [onTrue, onFalse].filter((target) => target !== undefined);
   }));
   const reached = steps.keys().filter((index) => known[index] !== undefined).toArray();
-  const { access } = frame, code: Code[] = [initialise(steps, known, frame)];
+  const { access } = frame, code: Code[] = [];
   const words = access.word === undefined
     ? new Map<number, Word>()
     : sharedWords(steps, reached, (index) => (known[index] as Known).checked, access.holds);
-  const tested = testedInWord(steps, reached, words), needsX = steps.some(({ insn }) => reads(insn).x);
+  const tested = testedInWord(steps, reached, words);
   for (const [position, index] of reached.entries()) {
     if (targets.has(index)) code.push(labels[index] as Label);
     const labelOf: LabelOf = (target) => target === undefined ? frame.noMatch : labels[target] as Label;
@@ -248,9 +307,13 @@ function body(
       known: known[index] as Known,
       word: words.get(index),
       tested: tested.get(index),
-      plain: options === undefined ? undefined : { options, needsX },
+      usual,
     };
-    code.push(emit(steps[index] as Step, place, frame, labelOf, reached[position + 1] ?? NOWHERE));
+    const step = steps[index] as Step;
+    const covered = usual === undefined || step.fails || usual.covers(step);
+    code.push(
+      covered ? emit(step, place, frame, labelOf, reached[position + 1] ?? NOWHERE) : ja(usual.perhaps),
+    );
   }
   return code;
 }
@@ -259,7 +322,7 @@ function body(
  * Targets made absolute, loops unrolled: copy n of the program is entered by the n-th backward jump.
  * Afterwards every jump goes forward, and a step that nothing reaches is left out (the verifier refuses dead code).
  */
-function unroll(program: readonly CbpfInsn[], frame: FilterFrame): Step[] {
+function unroll(program: readonly CbpfInsn[], frame: Pick<FilterFrame, "ancillary" | "a">): Step[] {
   const targetOf = (index: number, distance: number) => index + 1 + distance;
   const heads = program.flatMap(({ code, k }, index) => {
     const target = targetOf(index, k | 0);
@@ -391,8 +454,7 @@ interface Place {
   readonly word: Word | undefined;
   /** of a load that only the next step wants, and of that step: asked of the word itself */
   readonly tested: Bits | undefined;
-  /** where the length of an IPv4 header is to be 20: where others go, and whether X is of use at all */
-  readonly plain: { readonly options: Label; readonly needsX: boolean } | undefined;
+  readonly usual: Usual | undefined;
 }
 
 type LabelOf = (step: number | undefined) => Label;
@@ -512,16 +574,16 @@ function bytes(
 
 /** X = 4 * the low half of the byte at `k`, the length of an IPv4 header. */
 function headerLength(k: number, place: Place, frame: FilterFrame): Code {
-  const { x } = frame, { plain, word } = place;
+  const { x } = frame, { usual, word } = place;
   const words = [
     bytes({ code: sizes[1].bits, k }, x, place, frame, 4),
     word === undefined ? and32(x, 15) : [],
   ];
-  if (plain === undefined) return [words, lsh32(x, 2)];
+  if (usual === undefined) return [words, lsh32(x, 2)];
   return [
     words,
-    jne32(x, PLAIN_IPV4_HEADER / 4, plain.options),
-    plain.needsX ? mov32(x, PLAIN_IPV4_HEADER) : [],
+    jne32(x, PLAIN_IPV4_HEADER / 4, usual.perhaps),
+    usual.needsX ? mov32(x, PLAIN_IPV4_HEADER) : [],
   ];
 }
 

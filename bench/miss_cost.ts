@@ -38,12 +38,8 @@ const caseNames = Object.keys(cases) as CaseName[];
 
 /** Function by function pwru takes minutes to attach; there both hook fewer. */
 const functionsOf = (kernel: KernelName) => multi(kernel) ? "" : "ip_.*";
-/**
- * How much of what pwru takes per function hit ours may take. Its instructions are more of helpers, ours of loads, so that
- * of instructions it is a larger share.
- */
-const shareOf = (kernel: KernelName, instructions: boolean) =>
-  multi(kernel) ? instructions ? 0.17 : 0.15 : 0.45;
+/** How much of pwru's time per function hit ours may take. */
+const shareOf = (kernel: KernelName) => multi(kernel) ? 0.15 : 0.45;
 /** How much following packets may cost while there are none to follow, of the time without. */
 const TRACK_SHARE = 1.1;
 /** How much slower a flood may be where some 54 functions are hooked on its way. */
@@ -97,7 +93,7 @@ function report(kernel: KernelName, outcome: Outcome): boolean {
     const other = name === "track" ? nsOf("ours.filter") : nsOf(`peer.${name}`), mine = nsOf(`ours.${name}`);
     const share = gate(
       mine === undefined || other === undefined ? undefined : mine / other,
-      name === "track" ? TRACK_SHARE : shareOf(kernel, instructions),
+      name === "track" ? TRACK_SHARE : shareOf(kernel),
     );
     for (const tracer of ["ours", "peer"]) {
       const metered = read(outcome, `${tracer}.${name}`), group = metered?.groups["all"];

@@ -63,7 +63,7 @@ function functionProgram(
   packets: string,
   options: TraceOptions,
   context: ProbeContext,
-  hook: Pick<Hook, "prologue" | "fate">,
+  hook: Pick<Hook, "prologue" | "packet" | "fate">,
 ): ProgramSpec {
   return {
     name: `${name}_skb_${packets}`,
@@ -87,11 +87,10 @@ export type FunctionProgram = (
   fate?: Fate,
 ) => ProgramSpec;
 
-const withPacketIn = (way: Way): FunctionProgram => (options, context, argument, fate = "lives") =>
-  functionProgram(way, String(argument), options, context, {
-    fate,
-    prologue: ldx(r6, at(r1, argumentOffset(context, argument), u64)),
-  });
+const withPacketIn = (way: Way): FunctionProgram => (options, context, argument, fate = "lives") => {
+  const packet = (dst: Register) => ldx(dst, at(r1, argumentOffset(context, argument), u64));
+  return functionProgram(way, String(argument), options, context, { fate, prologue: packet(r6), packet });
+};
 
 export const kprobeProgram: FunctionProgram = withPacketIn(byKprobe);
 

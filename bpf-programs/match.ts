@@ -17,6 +17,7 @@ import {
   jeq,
   jeq32,
   jge,
+  jgt,
   jle,
   jlt,
   jne,
@@ -26,7 +27,6 @@ import {
   r1,
   r2,
   r3,
-  r4,
   r6,
   r7,
   r8,
@@ -66,10 +66,37 @@ export function matchesMark({ mark }: TraceOptions, load: LoadSkb, miss: Label):
 }
 
 /**
- * Runs the filter from the Ethernet header if the packet has one now, else from the network header.
+ * Loads where the packet's headers are, as offsets from `head`, and goes to `l2`, or falls through to it, if it has an
+ * Ethernet header now, else to `l3`.
  *
  * It has one when mac_header is set and the network header lies a link header behind it, or when the
  * driver has just set it (`data` points behind it) and nobody has set network_header yet.
+ */
+export function headerOf(
+  { load, loadAll }: Pick<SkbView, "load" | "loadAll">,
+  { head, mac, network, tail, temp }: Readonly<
+    Record<"head" | "mac" | "network" | "tail" | "temp", Register>
+  >,
+  l2: Label,
+  l3: Label,
+): Code {
+  return [
+    load(head, "head"),
+    loadAll([[mac, "mac_header"], [network, "network_header"], [tail, "tail"]]),
+    mov(temp, network),
+    sub(temp, mac),
+    sub(temp, ETH_HLEN),
+    jle(temp, MAX_LINK_HEADER - ETH_HLEN, l2), // unsigned: not in front of it either
+    jeq32(mac, MAC_HEADER_UNSET, l3),
+    load(temp, "data"),
+    sub(temp, head),
+    sub(temp, mac),
+    jne(temp, ETH_HLEN, l3),
+  ];
+}
+
+/**
+ * Runs the filter from the Ethernet header if the packet has one now, else from the network header.
  *
  * A load behind the linear part of a packet with page fragments starts the filter again, on a copy.
  */
@@ -78,17 +105,7 @@ export function matchesFilter(options: TraceOptions, view: SkbView, miss: Label,
   if (filter === undefined) return [];
   const l2 = label("l2"), l3 = label("l3"), matched = label("matched");
   return [
-    view.load(r9, "head"),
-    view.loadAll([[r1, "mac_header"], [r2, "network_header"], [r8, "tail"]]), // offsets from head
-    mov(r3, r2),
-    sub(r3, r1),
-    sub(r3, ETH_HLEN),
-    jle(r3, MAX_LINK_HEADER - ETH_HLEN, l2), // unsigned: not in front of it either
-    jeq32(r1, MAC_HEADER_UNSET, l3),
-    view.load(r4, "data"),
-    sub(r4, r9),
-    sub(r4, r1),
-    jne(r4, ETH_HLEN, l3),
+    headerOf(view, { head: r9, mac: r1, network: r2, tail: r8, temp: r3 }, l2, l3),
     l2,
     filter.l2 === undefined ? ja(miss) : [
       runFrom(options, filter.l2, view, { name: "mac_header", offset: r1 }, matched, miss, unreadable),
@@ -140,8 +157,9 @@ function runFrom(
 ): Code {
   const begin = label("begin"), tooShort = label("too_short");
   return [
+    jgt(offset, r8, noMatch), // the header would begin behind the linear bytes
     add(r9, offset), // r9 = the packet's first byte
-    sub(r8, offset), // r8 = bytes from there to tail, below 0 where it would begin behind the linear ones
+    sub(r8, offset), // r8 = bytes from there to tail
     st(at(fp, slot.copied, u64), 0),
     begin,
     runFilter(options, program, view, { match, noMatch, tooShort, unreadable }),

@@ -90,6 +90,17 @@ export interface MemoryAccess {
   /** dst = one field of the struct whose address is in `base`. Loses r0-r5; `temp` is 8 bytes of stack. */
   read(dst: Register, base: Register, field: Field, temp: number): Code;
   packet(place: PacketPlace): PacketAccess;
+  readonly direct?: DirectLoads;
+}
+
+/** Loads that need no more than a register. */
+export interface DirectLoads {
+  /** r0 = the memory at the address in r1. Loses r1-r5. */
+  readonly open: Code;
+  /** Whether `load` reaches so far. */
+  reaches(offset: number, size: number): boolean;
+  /** dst = `size` bytes of the memory that r0 was opened for. Touches no other register. */
+  load(dst: Register, offset: number, size: number): Code;
 }
 
 const scalars: Readonly<Record<number, Scalar>> = { 1: u8, 2: u16, 4: u32, 8: u64 };
@@ -162,6 +173,11 @@ export function directAccess(kernel: KernelTypes): MemoryAccess | undefined {
         prefersConstant: false,
         word: (dst, offset, size) => ldx(dst, at(base, offset + bias, scalarOf(size))),
       };
+    },
+    direct: {
+      open: castR1,
+      reaches,
+      load: (dst, offset, size) => ldx(dst, at(r0, offset + bias, scalarOf(size))),
     },
   };
 }

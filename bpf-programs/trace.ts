@@ -13,7 +13,7 @@
 import { type Code, type Label, label } from "../asm/code.ts";
 import { withoutDeadCode } from "../asm/dead_code.ts";
 import { withinReach } from "../asm/far_jumps.ts";
-import { at, fp, ja, jeq, jne, ldx, r1, r6, ret, st, stx } from "../asm/insn.ts";
+import { at, fp, ja, jeq, jne, ldx, r1, r6, type Register, ret, st, stx } from "../asm/insn.ts";
 import { u64 } from "../asm/layout.ts";
 import { leaveBuffer, noteBuffer, takeBuffer } from "./buffers.ts";
 import { collect, countLook, countUnreadable, type HookStores } from "./collect.ts";
@@ -32,6 +32,7 @@ import {
   trackedCount,
 } from "./tracking.ts";
 import { matchesTunnel } from "./tunnel.ts";
+import { behindTheUsual } from "./usual.ts";
 
 /**
  * What a hook means for the packet that it sees: it lives on; it is a new one, whatever its address stood for; it is made
@@ -55,12 +56,14 @@ export interface Hook extends HookStores {
   readonly leaves?: boolean;
   /** r6 = the sk_buff; the context is in r1; may lose r0-r5 but r1 */
   readonly prologue: Code;
+  /** dst = the sk_buff, where that is a mere load through r1, the context */
+  readonly packet?: (dst: Register) => Code;
 }
 
 /** The whole program around a hook's parts. */
 export function trace(
   options: TraceOptions,
-  { fate = "lives", stack, leaves = false, prologue, ...stores }: Hook,
+  { fate = "lives", stack, leaves = false, prologue, packet, ...stores }: Hook,
 ): Code {
   const { tracking, maps } = options, stacks = tracking?.stacks === true ? stack : undefined;
   const context = stack === "program" ? undefined : stack;
@@ -89,7 +92,7 @@ export function trace(
       ret(0),
     ];
   }
-  const code = withoutDeadCode([
+  const whole = withinReach(withoutDeadCode([
     stx(at(fp, slot.context, u64), r1),
     prologue,
     jeq(r6, 0, miss),
@@ -120,8 +123,8 @@ export function trace(
     ret(0),
     unreadable,
     countUnreadable(options),
-  ]);
-  return withinReach(code);
+  ]));
+  return packet === undefined || fate !== "lives" ? whole : behindTheUsual(options, packet, whole);
 }
 
 /**

@@ -115,9 +115,9 @@ export const STACK_LINK_BYTES: number = stackLink.size;
 
 const BPF_NOEXIST = 1, BPF_EXIST = 2;
 
-/** r1 = how many addresses are tracked. */
-export function trackedCount({ tracking }: TraceMaps): Code {
-  return [ldMapValue(r1, tracking, trackingState.fields.tracked), ldx(r1, at(r1, u64))];
+/** dst = how many addresses are tracked. */
+export function trackedCount({ tracking }: TraceMaps, dst: Register = r1): Code {
+  return [ldMapValue(dst, tracking, trackingState.fields.tracked), ldx(dst, at(dst, u64))];
 }
 
 /** To `none` unless the address at fp + key is tracked; then its stamp is at fp + stamp. Loses r0-r5. */

@@ -236,6 +236,7 @@ function spied(access: MemoryAccess, opened: PacketLoad[]): MemoryAccess {
     fits: (fields, stackBytes) => access.fits(fields, stackBytes),
     view: (place) => access.view(place),
     read: (dst, base, field, temp) => access.read(dst, base, field, temp),
+    ...(access.direct === undefined ? {} : { direct: access.direct }),
     packet(place) {
       const packet = access.packet(place);
       return {

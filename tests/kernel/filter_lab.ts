@@ -7,7 +7,7 @@
  */
 import { ancillary, type CbpfInsn } from "../../asm/cbpf.ts";
 import type { AncillaryData } from "../../asm/cbpf_run.ts";
-import { cbpfToEbpf } from "../../asm/cbpf_to_ebpf.ts";
+import { cbpfToEbpf, usualCbpfToEbpf } from "../../asm/cbpf_to_ebpf.ts";
 import { type Code, type KernelTypes, label, type MapSpec } from "../../asm/code.ts";
 import { withoutDeadCode } from "../../asm/dead_code.ts";
 import { withinReach } from "../../asm/far_jumps.ts";
@@ -18,6 +18,7 @@ import {
   fp,
   ja,
   jge,
+  jslt32,
   ldFunction,
   ldMapValue,
   ldx,
@@ -211,7 +212,10 @@ const words: ReadonlyMap<number, Field> = new Map([
   [ancillary.vlanTagPresent.offset, row.fields.vlanTagPresent],
 ]);
 
-/** A filter with the stack of the real programs: r9 the packet, r6 its length, the address of its row in ROW. */
+/**
+ * A filter as in the real programs, behind the one for usual packets: r9 the packet, r6 its length, the address of its row
+ * in ROW.
+ */
 function filterFragment(
   insns: readonly CbpfInsn[],
   access: MemoryAccess,
@@ -223,7 +227,20 @@ function filterFragment(
     dst: Register,
     field: Field,
   ): Code => [ldx(dst, at(fp, ROW, u64)), ldx(dst, at(dst, field))];
+  const perhaps = label("perhaps"), { direct } = access;
+  const usual = direct === undefined ? undefined : usualCbpfToEbpf(insns, {
+    holds: direct.reaches,
+    load: direct.load,
+    a: r1,
+    x: r2,
+    noMatch,
+    perhaps,
+  });
   return [
+    direct === undefined || usual === undefined
+      ? []
+      : [jslt32(r6, usual.bytes, perhaps), mov(r1, r9), direct.open, usual.code],
+    perhaps,
     cbpfToEbpf(insns, {
       access: access.packet({ base: r9, spill: -32, stack: -424, stackBytes: COPY_BYTES, unreadable }),
       a: r7,

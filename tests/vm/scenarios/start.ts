@@ -122,7 +122,7 @@ export const startStop: Scenario = {
 };
 
 /** Of the instructions that the peer takes per function hit. */
-const MISS_SHARE = 0.2;
+const MISS_SHARE = 0.15;
 
 /** The acceptance: what of the peer's time and memory ours may take. */
 function gates(): Checks {
