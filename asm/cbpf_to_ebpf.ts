@@ -22,7 +22,7 @@ import {
   SKF_AD_OFF,
 } from "./cbpf.ts";
 import { mode, operation, reads, sizeOf, type Step, usesX, withoutSwaps } from "./cbpf_steps.ts";
-import { type Bits, sharedWords, testedInWord, type Word } from "./cbpf_words.ts";
+import { type Bits, sharedWords, testedInWord, wantsA, type Word } from "./cbpf_words.ts";
 import { type Code, Label, label } from "./code.ts";
 import { AssemblyError } from "./errors.ts";
 import {
@@ -223,12 +223,14 @@ export function usualCbpfToEbpf(program: readonly CbpfInsn[], frame: UsualFrame)
   const { a, x, holds, load, noMatch, perhaps } = frame;
   const general = stepsOf(program, { a, ancillary: () => [] }), generally = analyse(general);
   if (general.length > MAX_STEPS_TWICE || general.some(usesScratch)) return undefined;
-  const steps = general.map((step, index): Step => {
-    const { code, k } = step.insn, behindHeader = generally[index]?.msh !== undefined && !step.fails;
-    if (!behindHeader || classOf(code) !== BPF_LD || mode(code) !== BPF_IND) return step;
-    return { ...step, insn: { ...step.insn, code: code ^ BPF_IND ^ BPF_ABS, k: k + PLAIN_IPV4_HEADER } };
+  const isBehind = ({ insn: { code }, fails }: Step, index: number) =>
+    generally[index]?.msh !== undefined && !fails && classOf(code) === BPF_LD && mode(code) === BPF_IND;
+  const steps = withoutEarlier(general, isBehind).map((step, index): Step => {
+    const { insn } = step;
+    if (!isBehind(step, index)) return step;
+    return { ...step, insn: { ...insn, code: insn.code ^ BPF_IND ^ BPF_ABS, k: insn.k + PLAIN_IPV4_HEADER } };
   });
-  const ends = constantLoads(steps, generally, false)
+  const ends = constantLoads(steps, analyse(steps), false)
     .filter(({ offset, size }) => holds(offset, size) && offset + size <= USUAL_BYTES)
     .map(({ offset, size }) => offset + size);
   if (ends.length === 0) return undefined;
@@ -270,6 +272,34 @@ export function usualCbpfToEbpf(program: readonly CbpfInsn[], frame: UsualFrame)
 function usesScratch({ insn: { code } }: Step): boolean {
   if (classOf(code) === BPF_ST || classOf(code) === BPF_STX) return true;
   return (classOf(code) === BPF_LD || classOf(code) === BPF_LDX) && mode(code) === BPF_MEM;
+}
+
+/**
+ * The steps without loads that are only tested for what ends in no match, where ports are asked for later: nearly all packets
+ * have other ports, and who fails the test that is left out and has those ports goes to the whole filter.
+ */
+function withoutEarlier(
+  steps: readonly Step[],
+  isBehind: (step: Step, index: number) => boolean,
+): readonly Step[] {
+  const wanted = wantsA(steps), later = new Map<number, boolean>(), skipped = new Map<number, number>();
+  for (let index = steps.length - 1; index >= 0; index--) {
+    const step = steps[index] as Step, { insn: { code, k }, onTrue, onFalse } = step;
+    const next = [onTrue, onFalse].filter((target) => target !== undefined);
+    const matches = classOf(code) === BPF_RET;
+    later.set(
+      index,
+      isBehind(step, index) || (!matches && next.every((target) => later.get(target) === true)),
+    );
+    const test = onTrue === undefined ? undefined : steps[onTrue];
+    const isLoad = classOf(code) === BPF_LD && mode(code) === BPF_ABS && k < SKF_AD_OFF && !step.fails;
+    if (!isLoad || test === undefined || !isBranch(test.insn.code)) continue;
+    const ways = [test.onTrue, test.onFalse].filter((target) => target !== undefined), [way] = ways;
+    if (way === undefined || ways.length > 1 || wanted[way] === true || later.get(way) !== true) continue;
+    skipped.set(index, skipped.get(way) ?? way);
+  }
+  const past = (target: number | undefined) => target === undefined ? target : skipped.get(target) ?? target;
+  return steps.map((step) => ({ ...step, onTrue: past(step.onTrue), onFalse: past(step.onFalse) }));
 }
 
 /** What a filter for the usual packet takes for granted. */

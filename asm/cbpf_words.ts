@@ -93,7 +93,7 @@ export function testedInWord(
 }
 
 /** Whether A is read from each step on before it is written. They jump forward only. */
-function wantsA(steps: readonly Step[]): boolean[] {
+export function wantsA(steps: readonly Step[]): boolean[] {
   const wanted: boolean[] = [];
   for (let index = steps.length - 1; index >= 0; index--) {
     const { insn, onTrue, onFalse } = steps[index] as Step;
