@@ -13,7 +13,7 @@
  */
 import { type Decoded, struct, u16, u32, u8 } from "../../asm/layout.ts";
 import { BtfError } from "../errors.ts";
-import { hashBytes, NameIndex, textAt } from "../name_index.ts";
+import { textAt } from "../name_index.ts";
 
 /** BTF_KIND_*, and how many u32 each adds to the record: once, and per element of `vlen`. */
 const kinds = {
@@ -241,7 +241,10 @@ export class Btf {
   readonly index: Uint32Array;
   readonly #strings: Uint8Array;
   readonly #stringsStart: number;
-  #names: { [group in "functions" | "others"]?: { ids: Uint32Array; index: NameIndex } } = {};
+  #named: OffsetIndex | undefined;
+  /** what was looked for before: where its name is, what was found */
+  readonly #places = new Map<string, readonly number[]>();
+  readonly #found = new Map<string, number | undefined>();
 
   /** @internal use parseBtf */
   constructor(
@@ -335,45 +338,81 @@ export class Btf {
 
   /** Ids of this blob, not of its base, that have this name and kind, in order. */
   *ownIds(name: string, kind: Kind): Generator<number> {
-    const group = kind === BTF_KIND.FUNC ? "functions" : "others";
-    const { ids, index } = this.#names[group] ??= this.#indexNames(group);
-    for (const row of index.candidates(name)) {
-      const id = ids[row]!;
+    if (name === "") return;
+    const named = this.#named ??= new OffsetIndex(this.words, this.index);
+    const rows = this.#placesOf(name).flatMap((offset) => named.rowsAt(offset)).sort((a, b) => a - b);
+    for (const id of rows.map((row) => this.firstId + row)) {
       if (this.kind(id) === kind && this.nameOf(id) === name) yield id;
     }
   }
 
   /** The first type of this name and kind; one of the base comes first. */
   find(name: string, kind: Kind): number | undefined {
-    const older = this.base?.find(name, kind);
-    if (older !== undefined) return older;
-    for (const id of this.ownIds(name, kind)) return id;
-    return undefined;
-  }
-
-  /** Half of vmlinux are functions, which few ask for, so they have an index of their own. */
-  #indexNames(group: "functions" | "others"): { ids: Uint32Array; index: NameIndex } {
-    const { words, index, firstId } = this, wantFunctions = group === "functions";
-    const ids = new Uint32Array(index.length), hashes = new Uint32Array(index.length);
-    let count = 0;
-    for (let row = 0; row < index.length; row++) {
-      const at = index[row]!, name = words[at]!;
-      const isFunction = (words[at + 1]! >>> 24 & 0x7f) === BTF_KIND.FUNC;
-      if (name !== 0 && isFunction === wantFunctions) {
-        ids[count] = firstId + row;
-        hashes[count++] = this.#hashAt(name);
-      }
+    const key = `${kind} ${name}`;
+    if (!this.#found.has(key)) {
+      let found = this.base?.find(name, kind);
+      if (found === undefined) [found] = this.ownIds(name, kind);
+      this.#found.set(key, found);
     }
-    return { ids, index: new NameIndex(hashes.subarray(0, count)) };
+    return this.#found.get(key);
   }
 
-  #hashAt(offset: number): number {
-    if (offset < this.#stringsStart) return this.#older().#hashAt(offset);
-    return hashBytes(this.#strings, offset - this.#stringsStart);
+  /**
+   * The offsets at which the strings read `name`: where it is one, and at the ends of longer ones. Looking
+   * through 2.3 MB takes 0.5 ms; a start asks for some dozens of names, so no index of all is made.
+   */
+  #placesOf(name: string): readonly number[] {
+    let places = this.#places.get(name);
+    if (places === undefined) {
+      const own: number[] = [], text = Buffer.from(`${name}\0`, "latin1"), strings = bufferOf(this.#strings);
+      for (let at = strings.indexOf(text); at >= 0; at = strings.indexOf(text, at + 1)) {
+        own.push(this.#stringsStart + at);
+      }
+      places = this.base === undefined ? own : [...this.base.#placesOf(name), ...own];
+      this.#places.set(name, places);
+    }
+    return places;
   }
 
   #older(): Btf {
     if (this.base === undefined) throw new BtfError(`Cannot look below the first type of ${this.name}`);
     return this.base;
+  }
+}
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** From the offset of a name to the rows of the records that carry it. */
+class OffsetIndex {
+  readonly #heads: Int32Array;
+  readonly #next: Int32Array;
+  readonly #words: Uint32Array;
+  readonly #index: Uint32Array;
+
+  constructor(words: Uint32Array, index: Uint32Array) {
+    this.#words = words;
+    this.#index = index;
+    this.#heads = new Int32Array(2 ** Math.ceil(Math.log2(index.length + 1))).fill(-1);
+    this.#next = new Int32Array(index.length);
+    chain(words, index, this.#heads, this.#next);
+  }
+
+  rowsAt(offset: number): number[] {
+    const rows: number[] = [];
+    for (let row = this.#heads[offset & this.#heads.length - 1]!; row >= 0; row = this.#next[row]!) {
+      if (this.#words[this.#index[row]!] === offset) rows.push(row);
+    }
+    return rows;
+  }
+}
+
+function chain(words: Uint32Array, index: Uint32Array, heads: Int32Array, next: Int32Array): void {
+  const mask = heads.length - 1;
+  for (let row = 0; row < index.length; row++) {
+    const slot = words[index[row]!]! & mask;
+    next[row] = heads[slot]!;
+    heads[slot] = row;
   }
 }

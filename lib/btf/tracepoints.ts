@@ -5,7 +5,7 @@
  * private and whose others are the arguments; argument i lies at context + 8 * i. Their names are those of
  * the function `__traceiter_NAME`, where the kernel has it. Positions differ between kernels: never guess.
  */
-import { type Btf, BTF_KIND } from "./parse.ts";
+import { type Btf, BTF_KIND, type Kind } from "./parse.ts";
 import { isComposite, parameters, pointee, strip, typeText } from "./walk.ts";
 
 const TYPEDEF_PREFIX = "btf_trace_";
@@ -37,27 +37,41 @@ export interface RawTracepoint {
 
 /** The tracepoints of this blob, not of its base, in the order of their types. */
 export function* rawTracepoints(btf: Btf): Generator<RawTracepoint> {
-  const prefix = Buffer.from(TYPEDEF_PREFIX), seen = new Set<string>();
-  for (let id = btf.firstId; id < btf.endId; id++) {
-    if (btf.kind(id) !== BTF_KIND.TYPEDEF || !btf.nameStartsWith(id, prefix)) continue;
-    const name = btf.nameOf(id).slice(prefix.length);
-    if (seen.has(name)) continue;
-    seen.add(name);
-    const found = describe(btf, id, name);
+  const iterators = namedWith(btf, FUNCTION_PREFIX, BTF_KIND.FUNC);
+  for (const [name, id] of namedWith(btf, TYPEDEF_PREFIX, BTF_KIND.TYPEDEF)) {
+    const found = describe(btf, id, name, iterators.get(name));
     if (found !== undefined) yield found;
   }
+}
+
+/** The first type of each name of this kind that starts so, by the rest of its name. */
+function namedWith(btf: Btf, prefix: string, kind: Kind): Map<string, number> {
+  const bytes = Buffer.from(prefix), found = new Map<string, number>();
+  for (let id = btf.firstId; id < btf.endId; id++) {
+    if (btf.kind(id) !== kind || !btf.nameStartsWith(id, bytes)) continue;
+    const name = btf.nameOf(id).slice(prefix.length);
+    if (!found.has(name)) found.set(name, id);
+  }
+  return found;
 }
 
 /** The tracepoint `name` of this blob or its base. */
 export function rawTracepoint(btf: Btf, name: string): RawTracepoint | undefined {
   const id = btf.find(TYPEDEF_PREFIX + name, BTF_KIND.TYPEDEF);
-  return id === undefined ? undefined : describe(btf, id, name);
+  return id === undefined
+    ? undefined
+    : describe(btf, id, name, btf.find(FUNCTION_PREFIX + name, BTF_KIND.FUNC));
 }
 
-function describe(btf: Btf, id: number, name: string): RawTracepoint | undefined {
+/** @param iterator id of the function whose parameters have the names of the arguments */
+function describe(
+  btf: Btf,
+  id: number,
+  name: string,
+  iterator: number | undefined,
+): RawTracepoint | undefined {
   const target = pointee(btf, id);
   if (target === undefined || btf.kind(strip(btf, target)) !== BTF_KIND.FUNC_PROTO) return undefined;
-  const iterator = btf.find(FUNCTION_PREFIX + name, BTF_KIND.FUNC);
   const names = iterator === undefined
     ? []
     : [...parameters(btf, iterator)].map((parameter) => parameter.name);

@@ -17,10 +17,39 @@ const PADDING = "__pfx_";
 
 export const KALLSYMS = "/proc/kallsyms";
 
+/** The last of the kernel's own code, that of its start apart. Data comes next, then modules. */
+const END_OF_TEXT = " _etext\n";
+
 /** @throws {UnsupportedError} it cannot be read, or hides its addresses */
 export function readKallsyms(path: string = KALLSYMS): SymbolTable {
+  return readSymbols(path, (lines) => lines);
+}
+
+/**
+ * The kernel's own functions, not those of modules nor those that are gone after its start. What comes behind
+ * them is not read, which is half of the file where CONFIG_KALLSYMS_ALL is set.
+ *
+ * @throws {UnsupportedError} as above
+ */
+export function readKernelText(path: string = KALLSYMS): SymbolTable {
+  return readSymbols(path, untilEndOfText);
+}
+
+/** Of chunks of lines those until the end of the text; all of them where nothing says that it ends. */
+export function* untilEndOfText(chunks: Iterable<Uint8Array>): Generator<Uint8Array> {
+  for (const lines of chunks) {
+    const end = Buffer.from(lines.buffer, lines.byteOffset, lines.length).indexOf(END_OF_TEXT);
+    if (end >= 0) return yield lines.subarray(0, end + END_OF_TEXT.length);
+    yield lines;
+  }
+}
+
+function readSymbols(
+  path: string,
+  part: (chunks: Iterable<Uint8Array>) => Iterable<Uint8Array>,
+): SymbolTable {
   try {
-    return parseKallsyms(chunksOfLines(path), path);
+    return parseKallsyms(part(chunksOfLines(path)), path);
   } catch (cause) {
     if (cause instanceof UnsupportedError) throw cause;
     throw new UnsupportedError(`Cannot read ${path}: ${(cause as NodeJS.ErrnoException).code ?? cause}`, {

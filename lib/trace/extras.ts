@@ -52,7 +52,7 @@ export function findExtras(
   { stacks, packetless }: { readonly stacks: boolean; readonly packetless: readonly string[] },
 ): Extras {
   const pattern = [...endingFunctions, ...beginningFunctions, ...heirFunctions].join("|"); // none of them has to be there
-  const turning = selectFunctions(sources, pattern, { makers: true }).functions;
+  const turning = selectFunctions(sources, pattern, { doubtful: true }).functions;
   const find = (names: readonly string[]) =>
     turning.filter(({ name }) => names.includes(name.replace(/\..*/, "")));
   const ends = find(endingFunctions), begins = find(beginningFunctions);
@@ -71,12 +71,14 @@ export function findExtras(
       { fate: "takes after unseen", functions: among(heirs, false) },
     ],
   };
-  const table = recordAddresses ? sources.ftrace!.table : sources.symbols();
+  const { symbols, text = symbols } = sources;
+  const listed = () => sources.ftrace!.table;
+  const [kernel, whole] = recordAddresses ? [listed, listed] : [text, symbols];
   return {
     ...fated,
-    watched: !stacks ? [] : gates.flatMap((name) => ofTable(table, table.rowsIn(undefined, name)))
+    watched: !stacks ? [] : gates.flatMap((name) => ofTable(kernel(), kernel().rowsIn(undefined, name)))
       .filter(({ address }) => !selected.has(address)),
-    packetless: [...new Set(packetless)].flatMap((name) => named(table, name))
+    packetless: [...new Set(packetless)].flatMap((name) => named(whole(), name))
       .filter(({ address }) => !selected.has(address)),
   };
 }

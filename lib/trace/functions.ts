@@ -12,18 +12,21 @@
  * | ftrace names and kallsyms  | with tracefs     | /proc/kallsyms     | left out by name         |
  * | kallsyms                   | without tracefs  | /proc/kallsyms     | refused when attaching   |
  */
-import { type Btf, BTF_KIND, type KindName } from "../btf/parse.ts";
-import { parameters, POINTER_SIZE, sizeOf, strip } from "../btf/walk.ts";
+import { type Btf, BTF_KIND } from "../btf/parse.ts";
+import { parameters } from "../btf/walk.ts";
 import { UnsupportedError, UsageError } from "../errors.ts";
 import { nearestName } from "../nearest_name.ts";
 import { type FtraceList, readFtraceList } from "../symbols/ftrace.ts";
-import { readKallsyms } from "../symbols/kallsyms.ts";
+import { readKallsyms, readKernelText } from "../symbols/kallsyms.ts";
 import type { KernelSymbol, SymbolTable } from "../symbols/table.ts";
 import { isExactName, wholeName } from "./pattern.ts";
-
-/** Arguments that are passed in registers on every architecture. */
-const MAX_ARGUMENTS = 5;
-export type ArgumentPosition = 1 | 2 | 3 | 4 | 5;
+import {
+  type ArgumentPosition,
+  isSkbPointer,
+  MAX_ARGUMENTS,
+  type SkbFunction,
+  skbFunctions,
+} from "./skb_functions.ts";
 
 /** A place to attach to; `name` is the symbol's, so it may carry the compiler's suffix. */
 export interface TracedFunction extends KernelSymbol {
@@ -66,6 +69,8 @@ export interface FunctionSources {
   readonly ftrace?: FtraceList | undefined;
   /** read when it is needed */
   readonly symbols: () => SymbolTable;
+  /** the kernel's own functions, which take half as long to read; absent: among all symbols */
+  readonly text?: () => SymbolTable;
 }
 
 /**
@@ -74,133 +79,36 @@ export interface FunctionSources {
  * @param useFtrace false: do not spend time on ftrace's list, let the kernel refuse what it cannot trace
  */
 export function readFunctionSources(
-  { kernel, modules = [], useFtrace = true }: {
+  { kernel, modules = [], useFtrace = true, symbols }: {
     kernel: Btf;
     modules?: readonly Btf[];
     useFtrace?: boolean;
+    /** all of them, if they have been read */
+    symbols?: SymbolTable | undefined;
   },
 ): FunctionSources {
-  let symbols: SymbolTable | undefined;
+  let text: SymbolTable | undefined;
   return {
     kernel,
     modules,
     ftrace: useFtrace ? readFtraceList() : undefined,
     symbols: () => symbols ??= readKallsyms(),
+    text: () => symbols ?? (text ??= readKernelText()),
   };
-}
-
-/** A function of BTF that takes an skb. */
-export interface SkbFunction {
-  readonly name: string;
-  readonly module: string | undefined;
-  /** undefined: what comes before the skb does not fit one register each */
-  readonly argument: ArgumentPosition | undefined;
-}
-
-/**
- * The functions of one blob, not of its base, that have an skb among their first five parameters, each name
- * once. 60,000 functions among 126,000 types take 20 ms in a program that has just started, 3 ms later on.
- */
-export function skbFunctions(btf: Btf): SkbFunction[] {
-  const { words, index, firstId } = btf, { pointers } = skbTypes(btf);
-  const module = btf.base === undefined ? undefined : btf.name, found = new Map<string, SkbFunction>();
-  for (let row = 0; row < index.length; row++) {
-    const record = index[row]!;
-    if ((words[record + 1]! >>> 24 & 0x7f) !== BTF_KIND.FUNC) continue;
-    const proto = words[record + 2]!, older = proto < firstId ? btf.base : undefined;
-    const at = older === undefined
-      ? firstMarked(words, index[proto - firstId], pointers)
-      : firstMarked(older.words, older.index[proto - older.firstId], pointers);
-    if (at < 0) continue;
-    const name = btf.nameOf(firstId + row), known = found.get(name); // 6.1 describes 444 functions twice
-    let argument: ArgumentPosition | undefined = at + 1 as ArgumentPosition;
-    if (at > 0 && !fitRegisters(btf, proto, at)) argument = undefined;
-    if (known !== undefined && known.argument !== argument) argument = undefined;
-    found.set(name, { name, module, argument });
-  }
-  return [...found.values()];
-}
-
-/** Which of the first parameters of the FUNC_PROTO at `record` is of a marked type, from 0; -1 for none. */
-function firstMarked(words: Uint32Array, record: number | undefined, marked: Uint8Array): number {
-  if (record === undefined) return -1; // void, in a damaged blob
-  const info = words[record + 1]!;
-  if ((info >>> 24 & 0x7f) !== BTF_KIND.FUNC_PROTO) return -1;
-  const count = Math.min(info & 0xffffff, MAX_ARGUMENTS);
-  for (let i = 0; i < count; i++) if (marked[words[record + 4 + 2 * i]!] === 1) return i;
-  return -1;
-}
-
-const qualifiers = kindSet("TYPEDEF", "VOLATILE", "CONST", "RESTRICT", "TYPE_TAG"), pointer = kindSet("PTR");
-
-function kindSet(...names: KindName[]): Uint8Array {
-  const set = new Uint8Array(128);
-  for (const name of names) set[BTF_KIND[name]] = 1;
-  return set;
-}
-
-/** By type id, 1 for: struct sk_buff, whatever is const, tagged or behind a typedef; a pointer to that. */
-interface SkbTypes {
-  readonly structs: Uint8Array;
-  readonly pointers: Uint8Array;
-}
-const skbTypesOf = new WeakMap<Btf, SkbTypes>();
-
-function skbTypes(btf: Btf): SkbTypes {
-  let types = skbTypesOf.get(btf);
-  if (types !== undefined) return types;
-  types = { structs: new Uint8Array(btf.endId), pointers: new Uint8Array(btf.endId) };
-  if (btf.base !== undefined) {
-    types.structs.set(skbTypes(btf.base).structs);
-    types.pointers.set(skbTypes(btf.base).pointers);
-  }
-  for (const id of btf.ownIds("sk_buff", BTF_KIND.STRUCT)) types.structs[id] = 1;
-  while (markReferring(btf, qualifiers, types.structs, types.structs));
-  markReferring(btf, pointer, types.structs, types.pointers);
-  while (markReferring(btf, qualifiers, types.pointers, types.pointers));
-  if (btf.base === undefined) skbTypesOf.set(btf, types); // a module's are asked for once
-  return types;
-}
-
-/** Marks in `to` the types of these kinds that refer to one marked in `from`; whether any was new. */
-function markReferring(
-  { words, index, firstId }: Btf,
-  kinds: Uint8Array,
-  from: Uint8Array,
-  to: Uint8Array,
-): boolean {
-  let changed = false;
-  for (let row = 0; row < index.length; row++) {
-    const at = index[row]!;
-    if (kinds[words[at + 1]! >>> 24 & 0x7f] === 1 && from[words[at + 2]!] === 1 && to[firstId + row] === 0) {
-      to[firstId + row] = 1;
-      changed = true;
-    }
-  }
-  return changed;
-}
-
-/** Whether each of the first `count` parameters is passed in one register. */
-function fitRegisters(btf: Btf, proto: number, count: number): boolean {
-  for (let i = 0; i < count; i++) {
-    const type = strip(btf, btf.word(proto, 2 * i + 1));
-    if (btf.kind(type) === BTF_KIND.FLOAT || sizeOf(btf, type) > POINTER_SIZE) return false;
-  }
-  return true;
 }
 
 /**
  * The functions to trace.
  *
  * @param pattern --filter-func: a regular expression for whole names (pattern.ts); "" for all
- * @param makers whether a function that makes a packet may be among them; by default only when it is named
+ * @param doubtful whether a function whose packet may be none is among them; by default only when it is named
  * @throws {UsageError} the pattern is no expression, or a plain name that cannot be traced: says why
  * @throws {UnsupportedError} the addresses are hidden
  */
 export function selectFunctions(
   sources: FunctionSources,
   pattern: string = "",
-  { makers = isExactName(pattern) }: { readonly makers?: boolean } = {},
+  { doubtful = isExactName(pattern) }: { readonly doubtful?: boolean } = {},
 ): Selection {
   const matches = wholeName(pattern), all = pattern === "";
   const { ftrace } = sources;
@@ -211,7 +119,7 @@ export function selectFunctions(
     : "ftrace names and kallsyms";
   const candidates = [sources.kernel, ...sources.modules].flatMap(skbFunctions);
   const wanted = candidates.filter(({ name }) =>
-    (all || matches.test(name)) && (makers || !constructors.has(name))
+    (all || matches.test(name)) && (doubtful || !perhapsNoPacket.has(name))
   );
   const functions: TracedFunction[] = [], taken = new Set<number>();
   const skipped = { untraceable: 0, ambiguous: 0, displaced: 0, unknownAddress: 0 };
@@ -238,7 +146,7 @@ export function selectFunctions(
       continue;
     }
     const symbol = places.nameOf(rows[0]!);
-    const table = plan === "ftrace names and kallsyms" ? sources.symbols() : places;
+    const table = plan === "ftrace names and kallsyms" ? symbolsFor(sources) : places;
     if (table !== places) rows = table.rowsIn(module, symbol);
     if (rows.length === 0) skipped.unknownAddress++;
     for (const row of rows) {
@@ -263,16 +171,22 @@ export function selectFunctions(
   };
 }
 
+/** Symbols enough to find what is wanted. */
+function symbolsFor({ modules, symbols, text = symbols }: FunctionSources): SymbolTable {
+  return modules.length === 0 ? text() : symbols();
+}
+
 /**
- * What these are given is memory that is to become an skb: its pointers are those of the packet that was there
- * before, which would be shown in this one's place. They are traced only by their exact names.
+ * What these are given may be no packet: memory that is to become one has the pointers of the packet that was
+ * there before, which would be shown in this one's place. They are traced only by their exact names.
  */
-const constructors: ReadonlySet<string> = new Set([
+const perhapsNoPacket: ReadonlySet<string> = new Set([
   "build_skb_around",
   "__build_skb_around",
   "__xdp_build_skb_from_frame",
   "__skb_clone", // the clone comes first; Linux 5.10 has it inline
   "__copy_skb_header", // likewise
+  "__skb_wait_for_more_packets", // the last of a queue: the queue itself, where it is empty
 ]);
 
 /** Suffixes after which the parameters in BTF still hold, in any combination. */
@@ -313,7 +227,7 @@ function whyNot(sources: FunctionSources, name: string, candidates: readonly Skb
   }
   for (const btf of [sources.kernel, ...sources.modules]) {
     for (const id of btf.ownIds(name, BTF_KIND.FUNC)) {
-      const late = [...parameters(btf, id)].findIndex(({ type }) => skbTypes(btf).pointers[type] === 1);
+      const late = [...parameters(btf, id)].findIndex(({ type }) => isSkbPointer(btf, type));
       return late < 0
         ? "it takes no struct sk_buff *"
         : `its struct sk_buff * is parameter ${late + 1}, only the first ${MAX_ARGUMENTS} can be read`;

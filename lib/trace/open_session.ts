@@ -93,10 +93,11 @@ export async function openSession(
       kernel: btf,
       modules: moduleTypes(btf, options.modules),
       useFtrace: false,
+      symbols,
     });
     // The peak of memory comes now, with the lists of functions on top of the types.
     releaseCode();
-    const all = { ...sources, symbols: () => symbols ?? sources.symbols(), ftrace: await ftrace };
+    const all = { ...sources, ftrace: await ftrace };
     const selection = selectFunctions(all, options.functionPattern);
     if (selection.functions.length > 0) {
       const extras = trace.tracking === undefined

@@ -15,7 +15,9 @@ export class BtfBuilder {
     this.#strings = base === undefined ? [0] : [];
   }
 
-  string(text: string): number {
+  /** A number is the offset of a string that is there. */
+  string(text: string | number): number {
+    if (typeof text === "number") return text;
     if (text === "") return 0;
     const offset = this.#stringsStart + this.#strings.length;
     this.#strings.push(...Buffer.from(text, "latin1"), 0);
@@ -23,7 +25,7 @@ export class BtfBuilder {
   }
 
   /** Any record: `sizeOrType` is the third word, `rest` what follows. */
-  add(kind: KindName | number, name: string, sizeOrType: number, rest: number[] = [], {
+  add(kind: KindName | number, name: string | number, sizeOrType: number, rest: number[] = [], {
     vlen = 0,
     flag = false,
   } = {}): number {

@@ -65,6 +65,21 @@ test("a name is found by its kind", () => {
   expect(btf.nameStartsWith(2, Buffer.from("same!"))).toBe(false);
 });
 
+test("names may share their bytes, and only whole ones are found", () => {
+  const b = new BtfBuilder();
+  const at = b.string("cpumask");
+  b.add("FWD", at, 0);
+  b.add("FWD", at + 3, 0);
+  b.struct("", 0, []);
+  const btf = parseBtf(b.build());
+  expect([...btf.ownIds("mask", BTF_KIND.FWD)]).toEqual([2]);
+  expect([...btf.ownIds("cpumask", BTF_KIND.FWD)]).toEqual([1]);
+  expect([...btf.ownIds("ask", BTF_KIND.FWD)]).toEqual([]);
+  expect([...btf.ownIds("", BTF_KIND.STRUCT)]).toEqual([]);
+  expect([...btf.ownIds("mask\0", BTF_KIND.FWD)]).toEqual([]);
+  expect([...btf.ownIds("\u016dask", BTF_KIND.FWD)]).toEqual([]); // its low byte is that of "m"
+});
+
 test("data at an odd address is read all the same", () => {
   const blob = everyKind().build(), moved = new Uint8Array(blob.length + 1);
   moved.set(blob, 1);
@@ -86,6 +101,13 @@ describe("a module's blob continues that of vmlinux", () => {
     expect(split.find("pair", BTF_KIND.STRUCT)).toBe(4);
     expect([...split.ownIds("pair", BTF_KIND.STRUCT)]).toEqual([]);
     expect(base.find("mine", BTF_KIND.STRUCT)).toBeUndefined();
+  });
+  test("a name of the base's serves a type of the module's", () => {
+    const b = new BtfBuilder(base);
+    b.add("STRUCT", base.nameOffset(4), 0);
+    const other = parseBtf(b.build(), { base });
+    expect([...other.ownIds("pair", BTF_KIND.STRUCT)]).toEqual([20]);
+    expect(other.find("pair", BTF_KIND.STRUCT)).toBe(4);
   });
   test("without its base it is refused", () => {
     expect(() => parseBtf(b.build())).toThrow(BtfError);

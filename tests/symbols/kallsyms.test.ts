@@ -2,9 +2,15 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { UnsupportedError } from "../../lib/errors.ts";
-import { KALLSYMS, parseKallsyms, readKallsyms } from "../../lib/symbols/kallsyms.ts";
+import {
+  KALLSYMS,
+  parseKallsyms,
+  readKallsyms,
+  readKernelText,
+  untilEndOfText,
+} from "../../lib/symbols/kallsyms.ts";
 import { chunksOfLines } from "../../lib/symbols/lines.ts";
-import { symbolText } from "../../lib/symbols/table.ts";
+import { type SymbolTable, symbolText } from "../../lib/symbols/table.ts";
 
 const directory = mkdtempSync(`${tmpdir()}/pwru-kallsyms-`);
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -26,11 +32,13 @@ ffffffffc06ac000 t cleanup\t[veth]
 ffffffffc0800000 t vxlan_rcv\t[vxlan]
 ffffffffc0900000 t bpf_prog_e20a685998fd41c8_entry1\t[bpf]
 `;
+const text = (symbols: SymbolTable) =>
+  Array.from({ length: symbols.size }, (_, row) => symbolText(symbols.symbol(row)));
 const parse = (text: string) => parseKallsyms([Buffer.from(text)]);
 
 test("functions are kept, data and padding are not", () => {
   const symbols = parse(sample);
-  expect(Array.from({ length: symbols.size }, (_, row) => symbolText(symbols.symbol(row)))).toEqual([
+  expect(text(symbols)).toEqual([
     "_text",
     "ip_rcv",
     "cleanup",
@@ -49,6 +57,26 @@ test("functions are kept, data and padding are not", () => {
   const { symbol, offset } = symbols.nearest(0xffffffff8a602025n)!;
   expect([symbolText(symbol), offset]).toEqual(["ip_rcv", 5]);
   expect(symbolText(symbols.at(0xffffffff8b100000n)!)).toBe("weak_function");
+});
+
+test("the kernel's own text ends at _etext, and nothing behind it is read", () => {
+  const data = sample.indexOf("ffffffff8b000000");
+  const file = `${sample.slice(0, data)}ffffffff8ae00000 T _etext\n${sample.slice(data)}`;
+  for (const chunkBytes of [1, 100, 1 << 20]) {
+    writeFileSync(`${directory}/text`, file);
+    let read = 0;
+    const chunks = function* () {
+      for (const lines of chunksOfLines(`${directory}/text`, chunkBytes)) {
+        read += lines.length;
+        yield lines;
+      }
+    };
+    const symbols = parseKallsyms(untilEndOfText(chunks()));
+    expect(text(symbols)).toEqual(["_text", "ip_rcv", "cleanup", "cleanup", "_etext"]);
+    if (chunkBytes <= 100) expect(read).toBeLessThan(file.length);
+  }
+  writeFileSync(`${directory}/text`, sample); // no end: all of it
+  expect(text(readKernelText(`${directory}/text`))).toEqual(text(readKallsyms(`${directory}/text`)));
 });
 
 test("what is no line of that shape is left out", () => {
@@ -126,5 +154,9 @@ describe.skipIf(!existsSync(KALLSYMS))("the running kernel's (CONFIG_KALLSYMS)",
       expect(symbols.nearest(BigInt(`0x${address}`) + 1n)?.offset).toBe(1);
       expect(symbols.addresses(name!, module?.slice(1, -1))).toContain(BigInt(`0x${address}`));
     }
+    const own = readKernelText(), end = own.addresses("_etext")[0]!;
+    expect(own.addresses("ip_rcv")).toEqual(symbols.addresses("ip_rcv"));
+    expect(symbols.nearest(end)).toEqual(own.nearest(end));
+    expect(own.size).toBeLessThan(symbols.size);
   });
 });

@@ -6,12 +6,8 @@ import { UnsupportedError, UsageError } from "../../lib/errors.ts";
 import { parseFtraceList } from "../../lib/symbols/ftrace.ts";
 import { parseKallsyms } from "../../lib/symbols/kallsyms.ts";
 import { symbolText } from "../../lib/symbols/table.ts";
-import {
-  type FunctionSources,
-  readFunctionSources,
-  selectFunctions,
-  skbFunctions,
-} from "../../lib/trace/functions.ts";
+import { type FunctionSources, readFunctionSources, selectFunctions } from "../../lib/trace/functions.ts";
+import { skbFunctions } from "../../lib/trace/skb_functions.ts";
 import { BtfBuilder } from "../btf/builder.ts";
 
 const b = new BtfBuilder();
@@ -48,6 +44,7 @@ const functions: [name: string, types: number[]][] = [
   ["freed_init", [skb]],
   ["build_skb_around", [skb]],
   ["__skb_clone", [skb, skb]],
+  ["__skb_wait_for_more_packets", [list, constSkb]],
   ["repeated", [skb]],
   ["repeated", [skb]],
   ["contradictory", [skb]],
@@ -82,6 +79,7 @@ ffffffff81001100 t __bpf_trace_x
 ffffffff81001200 T repeated
 ffffffff81001280 T build_skb_around
 ffffffff810012c0 t __skb_clone
+ffffffff812d0000 T __skb_wait_for_more_packets
 ffffffff81001300 T contradictory
 ffffffff81002000 T _sinittext
 ffffffff81002100 t freed_init
@@ -142,6 +140,7 @@ test("the first skb among five parameters counts, whatever is const", () => {
     "freed_init/1",
     "build_skb_around/1",
     "__skb_clone/1",
+    "__skb_wait_for_more_packets/2",
     "repeated/1",
     "contradictory/undefined",
   ]);
@@ -198,6 +197,12 @@ test("plan B: ftrace's names at kallsyms' addresses", () => {
   ]);
 });
 
+test("plan B: without modules the kernel's own text is enough", () => {
+  const sources = { ...planB, modules: [], symbols: fail, text: symbols };
+  expect(show(sources)).toEqual([...everywhere, "repeated/1"]);
+  expect(() => selectFunctions({ ...sources, modules: [module] })).toThrow("kallsyms must not be read here");
+});
+
 test("plan C: all that kallsyms knows, less what is notrace or freed for certain", () => {
   const selection = selectFunctions(planC);
   expect(show(planC)).toEqual([
@@ -234,10 +239,12 @@ describe("--filter-func", () => {
     expect(show(planA, "__pim_rcv")).toEqual(["__pim_rcv.constprop.0/2"]);
     expect(selectFunctions(planA, "many|third").found).toBe(2);
   });
-  test("what makes a packet is traced only by its exact name", () => {
+  test("where there may be no packet is traced only by its exact name", () => {
     expect(show(planA, "build_skb.*|__skb_c.*")).toEqual([]);
     expect(show(planA, "build_skb_around")).toEqual(["build_skb_around/1"]);
     expect(show(planA, "__skb_clone")).toEqual(["__skb_clone/1"]);
+    expect(show(planA, "__skb_wait.*")).toEqual([]);
+    expect(show(planA, "__skb_wait_for_more_packets")).toEqual(["__skb_wait_for_more_packets/2"]);
   });
   test.each<[name: string, why: string]>([
     ["frist", "there is no such function; did you mean first"],
