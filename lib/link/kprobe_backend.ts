@@ -23,8 +23,8 @@ export interface AttachOptions<T> {
   readonly uncounted?: boolean;
   /** A probe is about to be set; events with this address (as in `probes`) will be of this function. */
   readonly onProbe?: (place: bigint, target: T) => void;
-  /** After each batch: its events flow from now on. The reader may start after the first. */
-  readonly onBatch?: (batch: number, attachedSoFar: number) => void;
+  /** Events of more functions flow from now on. The reader may start after the first. */
+  readonly onLive?: (attachedSoFar: number) => void;
   /** Several times a second. */
   readonly onProgress?: (done: number, total: number) => void;
   /** A function that could not be probed; the same is in the result. */

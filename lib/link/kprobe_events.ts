@@ -97,7 +97,7 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
       signal: options.signal,
     });
     try {
-      for (const [number, batch] of batches.entries()) {
+      for (const batch of batches) {
         for (const [program, targets] of byProgram(batch, programs)) {
           // The pid is for kprobe_profile, which knows no groups.
           const event = `e${eventCount++}_${process.pid}`;
@@ -121,9 +121,9 @@ export class KprobeEvents<T extends KprobeTarget> implements KprobeBackend<T> {
           if (options.uncounted !== true) this.#events.add(event);
           this.#open.push(this.#perf.open(this.#control.eventId(this.group, event), program));
           attached += defined;
+          options.onLive?.(attached);
         }
         options.onProgress?.(done, total);
-        options.onBatch?.(number, attached);
         await pace.rest();
       }
       return { attached, failed, interrupted: false };

@@ -90,20 +90,18 @@ export class KprobePmu<T extends KprobeTarget> implements KprobeBackend<T> {
     const failed: AttachFailure<T>[] = [], before = this.#events.length;
     const rules = { arch: this.#parts.arch, recordAddresses: options.recordAddresses ?? false };
     let done = 0;
-    for (const [number, batch] of batches.entries()) {
-      for (const target of batch) {
-        await turn(); // each takes longer than a turn costs
-        if (options.signal?.aborted === true) {
-          return { attached: this.#events.length - before, failed, interrupted: true };
-        }
-        const code = this.#attach(target, programs, rules, options.onProbe);
-        if (code !== undefined) {
-          failed.push({ target, code });
-          options.onFailure?.({ target, code });
-        }
-        options.onProgress?.(++done, total);
+    for (const target of batches.flat()) {
+      await turn(); // each takes longer than a turn costs
+      if (options.signal?.aborted === true) {
+        return { attached: this.#events.length - before, failed, interrupted: true };
       }
-      options.onBatch?.(number, this.#events.length - before);
+      const code = this.#attach(target, programs, rules, options.onProbe);
+      if (code === undefined) options.onLive?.(this.#events.length - before);
+      else {
+        failed.push({ target, code });
+        options.onFailure?.({ target, code });
+      }
+      options.onProgress?.(++done, total);
     }
     return { attached: this.#events.length - before, failed, interrupted: false };
   }

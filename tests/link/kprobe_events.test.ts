@@ -37,17 +37,17 @@ function eventSizes(control: TracefsModel): number[] {
 
 test("A batch gives one event per program, and batches follow one another", async () => {
   const { control, perf, events } = setUp();
-  const batches: [number, number, number][] = [], lockModes = new Set<string | undefined>();
+  const live: [number, number][] = [], lockModes = new Set<string | undefined>();
   control.onWrite = () => void lockModes.add(control.held.get("probes"));
   const result = await events.attach(
     [[...range(1, 11), target(11, 2), ...range(12, 14)], range(20, 120, 2)],
     new Map([[1, 101], [2, 102]]),
-    { onBatch: (batch, attached) => void batches.push([batch, attached, perf.live.length]) },
+    { onLive: (attached) => void live.push([attached, perf.live.length]) },
   );
   expect(result).toEqual({ attached: 113, failed: [], interrupted: false });
   expect(eventSizes(control)).toEqual([12, 1, 100]);
   expect(perf.live.map(({ program }) => program)).toEqual([101, 102, 102]);
-  expect(batches).toEqual([[0, 13, 2], [1, 113, 3]]);
+  expect(live).toEqual([[12, 1], [13, 2], [113, 3]]);
   expect([...lockModes]).toEqual(["shared"]);
   expect(control.held.size).toBe(0);
   expect(events.probes.get(0x105n)?.name).toBe("f1");

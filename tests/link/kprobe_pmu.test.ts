@@ -40,8 +40,11 @@ const programs = new Map([[1, 9]]);
 
 test("Every function has its own fd, refusals are counted, fds are never used up", async () => {
   const { backend, open } = setUp({ allowance: 2 });
-  const result = await backend.attach([targets.slice(0, 3), targets.slice(3)], programs);
-  expect(open).toEqual([0x100, 0x200]);
+  const live: number[] = [];
+  const result = await backend.attach([targets.slice(0, 3), targets.slice(3)], programs, {
+    onLive: (attached) => void live.push(attached),
+  });
+  expect([open, live]).toEqual([[0x100, 0x200], [1, 2]]);
   expect(result.attached).toBe(2);
   expect(result.failed.map(({ target, code }) => [target.name, code])).toEqual([["f3", "EMFILE"], [
     "f4",

@@ -104,7 +104,7 @@ export class ClassicKprobeBackend implements FunctionBackend {
         value[0] = argument;
         positions.update(key, value);
       },
-      onBatch: (_, attachedSoFar) => {
+      onLive: (attachedSoFar) => {
         this.attached = before + attachedSoFar;
         if (live) return;
         live = true;
@@ -191,7 +191,7 @@ export class ClassicKprobeBackend implements FunctionBackend {
   }
 }
 
-/** The main path in its order, then the rest. */
+/** The main path in its order, then the rest. Of either, the position that is met first is live first. */
 function batches(functions: readonly TracedFunction[]): TracedFunction[][] {
   const rank = new Map(mainPath.map((name, index) => [name, index]));
   const rankOf = ({ name }: TracedFunction) => rank.get(name) ?? Infinity;

@@ -5,6 +5,7 @@
  * for. The guest's clock counts instructions, so that times are the same in every run.
  */
 import { expect } from "bun:test";
+import { mainPath } from "../../../lib/trace/main_path.ts";
 import { compiled } from "../compiled.ts";
 import { hasFprobe as multi, type KernelName, type Series, seriesOf } from "../images.ts";
 import { peerStandsIn } from "../lab.ts";
@@ -18,6 +19,7 @@ const modules = "veth bridge br_netfilter nf_conntrack nf_tables nft_ct nft_nat 
 
 /** Kernels on which the peer is waited for until it is ready, and then both look at one packet. */
 const beside = (kernel: KernelName) => atLeast(kernel, "6.1");
+const liveSeconds = 2;
 const peerSeconds = 50, peerKmodsSeconds = 6;
 
 /** Both start alone; then ours joins the peer for one packet, and for many that neither of them wants. */
@@ -35,8 +37,9 @@ export const startStop: Scenario = {
     # Asked now: while the peer lets go of its probes every program crawls.
     if grep -qw register_fprobe_ips /proc/kallsyms; then fprobe=yes; else fprobe=no; fi
 
-    # With traffic: where functions are attached one by one, the first are at work before the last.
-    ping -q -i 0.2 127.0.0.1 > /dev/null & pinger=$!
+    # With traffic: where functions are attached one by one, the first are at work before the last. Packet n, from
+    # 0, leaves n times 0.1 s after something that comes before our start.
+    ping -q -i 0.1 127.0.0.1 > /dev/null & pinger=$!
     start ours --output-meta --output-tuple "$filter or icmp"
     wc -l < "$OUT/ours.out" > "$OUT/ours.early"
     kill $pinger
@@ -132,6 +135,16 @@ function gates(): Checks {
   return {
     "shows events before the last function is attached"(run) {
       if (!multi(run.kernel)) expect(Number(run.text("ours.early"))).toBeGreaterThan(5);
+    },
+    "the main path is live within two seconds"(run) {
+      if (multi(run.kernel)) return; // all functions at once there
+      const lines = run.lines("ours.out"), { func, detail = "" } = lines[0] as TraceLine;
+      const [, first] = /seq=(\d+)/.exec(detail) ?? [];
+      expect(Number(first)).toBeLessThanOrEqual(liveSeconds / 0.1);
+      expect(mainPath).toContain(func);
+    },
+    "could read every packet it looked at"(run) {
+      expect(run.text("ours.err")).not.toContain("could not read");
     },
     "is ready within its share of the peer's time"(run) {
       const [ours, peer] = ["ours", "peer"].map((name) => run.facts(name + suffix(run)).readyMs) as [
