@@ -6,7 +6,8 @@
  * that of a classic interpreter: a load beyond the packet, or a division by zero, is "no match"; a shift
  * by 32 or more gives 0; A, X and the scratch words start as 0.
  *
- * Backward jumps (`protochain`) are unrolled: a packet that takes more than `MAX_LOOPS` turns does not match.
+ * Backward jumps (`protochain`) are unrolled: a packet that takes more than `MAX_LOOPS` turns does not match
+ * (cbpf_flow.ts).
  */
 import {
   BPF_A,
@@ -21,8 +22,17 @@ import {
   isBranch,
   SKF_AD_OFF,
 } from "./cbpf.ts";
-import { mode, operation, reads, sizeOf, type Step, usesX, withoutSwaps } from "./cbpf_steps.ts";
-import { type Bits, sharedWords, testedInWord, wantsA, type Word } from "./cbpf_words.ts";
+import {
+  analyse,
+  type AncillaryFrame,
+  constantLoads,
+  type Known,
+  type PacketLoad,
+  PLAIN_IPV4_HEADER,
+  stepsOf,
+} from "./cbpf_flow.ts";
+import { mode, operation, reads, sizeOf, type Step, usesX } from "./cbpf_steps.ts";
+import { type Bits, sharedWords, testedInWord, type Word } from "./cbpf_words.ts";
 import { type Code, Label, label } from "./code.ts";
 import { AssemblyError } from "./errors.ts";
 import {
@@ -51,7 +61,6 @@ import {
   mul32,
   neg32,
   or32,
-  r0,
   r1,
   r2,
   type Register,
@@ -67,8 +76,6 @@ import {
   BPF_ALU,
   BPF_IMM,
   BPF_IND,
-  BPF_JA,
-  BPF_JMP,
   BPF_LD,
   BPF_LDX,
   BPF_MEM,
@@ -78,12 +85,6 @@ import {
   jumpOps,
   sizes,
 } from "./opcodes.ts";
-
-/** Bytes of the packet, `size` at `offset` from its first byte. */
-export interface PacketLoad {
-  readonly offset: number;
-  readonly size: number;
-}
 
 /** How a packet's bytes come into a register, in memory order. No bounds check: the translator has made it. */
 export interface PacketAccess {
@@ -102,17 +103,14 @@ export interface PacketAccess {
 }
 
 /** Registers and stack of the fragment, and where it ends. */
-export interface FilterFrame {
+export interface FilterFrame extends AncillaryFrame {
   readonly access: PacketAccess;
-  /** r6-r9: the accumulator and the index, lost */
-  readonly a: Register;
+  /** r6-r9: the index, lost */
   readonly x: Register;
   /** bytes that can be read, kept */
   readonly length: Register;
   /** dst = the packet's length on the wire */
   readonly wireLength: (dst: Register) => Code;
-  /** dst = a Linux ancillary word (`offset` counts from SKF_AD_OFF), or undefined: then no packet matches */
-  readonly ancillary?: (dst: Register, offset: number) => Code | undefined;
   /** 16 words of 4 bytes at fp + this */
   readonly scratch: number;
   readonly match: Label;
@@ -120,57 +118,6 @@ export interface FilterFrame {
   /** where a load behind `length` goes; default: `noMatch` */
   readonly tooShort?: Label;
 }
-
-/** Turns of a loop (IPv6 extension headers, for `protochain`) before a filter gives up. */
-export const MAX_LOOPS = 8;
-
-/** What is known before a step, on every path to it. */
-interface Known {
-  /** bytes of the packet that are certainly there */
-  readonly checked: number;
-  readonly a: boolean;
-  readonly x: boolean;
-  /** bit n: M[n] was written */
-  readonly scratch: number;
-  readonly xNotZero: boolean;
-  /** X holds 4 * (packet[msh] & 15), the length of an IPv4 header */
-  readonly msh: number | undefined;
-}
-
-const nothingKnown: Known = { checked: 0, a: false, x: false, scratch: 0, xNotZero: false, msh: undefined };
-
-function join(one: Known | undefined, other: Known): Known {
-  if (one === undefined) return other;
-  return {
-    checked: Math.min(one.checked, other.checked),
-    a: one.a && other.a,
-    x: one.x && other.x,
-    scratch: one.scratch & other.scratch,
-    xNotZero: one.xNotZero && other.xNotZero,
-    msh: one.msh === other.msh ? one.msh : undefined,
-  };
-}
-
-/**
- * A load that no packet is long enough for, or a division by the constant 0: the packet does not match.
- * The place of an ancillary word that the frame does not have is far behind every packet too.
- */
-function alwaysFails({ code, k }: CbpfInsn, { ancillary, a }: Pick<FilterFrame, "ancillary" | "a">): boolean {
-  if (classOf(code) === BPF_LD && mode(code) === BPF_ABS) {
-    if (k >= SKF_AD_OFF && ancillary?.(a, k - SKF_AD_OFF) !== undefined) return false;
-    return k + sizeOf(code) > 0x7fffffff;
-  }
-  if (classOf(code) === BPF_LD && mode(code) === BPF_IND) return k + sizeOf(code) > 0x7fffffff;
-  if (classOf(code) === BPF_LDX && mode(code) === BPF_MSH) return k >= 0x7fffffff;
-  return classOf(code) === BPF_ALU && divides(code) && !usesX(code) && k === 0;
-}
-
-function divides(code: number): boolean {
-  return operation(code) === aluOps.div.bits || operation(code) === aluOps.mod.bits;
-}
-
-/** The header length that nearly every IPv4 packet has. */
-const PLAIN_IPV4_HEADER = 20;
 
 /**
  * The filter as a fragment: goes to `frame.match` or `frame.noMatch`. Loses r0-r5, A and X.
@@ -186,124 +133,8 @@ export function cbpfToEbpf(program: readonly CbpfInsn[], frame: FilterFrame): Co
   ];
 }
 
-const stepsOf = (program: readonly CbpfInsn[], frame: Pick<FilterFrame, "ancillary" | "a">): Step[] =>
-  withoutSwaps(withoutDetours(unroll(program, frame)));
-
-/** As far as the headers that filters ask for reach in every packet over IPv4: Ethernet's, its own, and ports. */
-const USUAL_BYTES = 42;
-/** Steps of a filter that is worth having twice. */
-const MAX_STEPS_TWICE = 100;
-
-/** Registers of a filter for the usual packet, and where it ends; it has r3-r5 too, and no stack. */
-export interface UsualFrame {
-  /** Whether `load` can serve this place. */
-  holds(offset: number, size: number): boolean;
-  /** dst = bytes that are there, in memory order, touching nothing else */
-  load(dst: Register, offset: number, size: 1 | 2 | 4 | 8): Code;
-  readonly a: Register;
-  readonly x: Register;
-  readonly noMatch: Label;
-  /** the packet matches, or is not as usual */
-  readonly perhaps: Label;
-}
-
-/** A filter that can say no to usual packets. */
-export interface UsualFilter {
-  /** of the packet that have to be there before it runs */
-  readonly bytes: number;
-  readonly code: Code;
-}
-
-/**
- * The filter for the packet as it usually is: its headers are there and have no IPv4 options, so that everything lies at
- * a constant place, loads need no check, and neighbours are loaded together. It says no, or goes to `perhaps`. Undefined
- * where that is not worth it.
- */
-export function usualCbpfToEbpf(program: readonly CbpfInsn[], frame: UsualFrame): UsualFilter | undefined {
-  const { a, x, holds, load, noMatch, perhaps } = frame;
-  const general = stepsOf(program, { a, ancillary: () => [] }), generally = analyse(general);
-  if (general.length > MAX_STEPS_TWICE || general.some(usesScratch)) return undefined;
-  const isBehind = ({ insn: { code }, fails }: Step, index: number) =>
-    generally[index]?.msh !== undefined && !fails && classOf(code) === BPF_LD && mode(code) === BPF_IND;
-  const steps = withoutEarlier(general, isBehind).map((step, index): Step => {
-    const { insn } = step;
-    if (!isBehind(step, index)) return step;
-    return { ...step, insn: { ...insn, code: insn.code ^ BPF_IND ^ BPF_ABS, k: insn.k + PLAIN_IPV4_HEADER } };
-  });
-  const ends = constantLoads(steps, analyse(steps), false)
-    .filter(({ offset, size }) => holds(offset, size) && offset + size <= USUAL_BYTES)
-    .map(({ offset, size }) => offset + size);
-  if (ends.length === 0) return undefined;
-  const bytes = Math.max(...ends), known = analyse(steps, bytes);
-  const whole: FilterFrame = {
-    access: {
-      open: () => [],
-      holds,
-      constant: (dst, offset, size) => load(dst, offset, size as 1 | 2 | 4),
-      variable: () => ja(perhaps),
-      prefersConstant: false,
-      word: load,
-    },
-    a,
-    x,
-    length: r0,
-    wireLength: () => ja(perhaps),
-    scratch: 0,
-    match: perhaps,
-    noMatch,
-  };
-  const usual: Usual = {
-    perhaps,
-    needsX: steps.some(({ insn }) => reads(insn).x),
-    covers: ({ insn: { code, k } }) => {
-      switch (classOf(code)) {
-        case BPF_LD:
-          return mode(code) === BPF_IMM || (mode(code) === BPF_ABS && k + sizeOf(code) <= bytes);
-        case BPF_LDX:
-          return mode(code) === BPF_IMM || (mode(code) === BPF_MSH && k < bytes);
-        default:
-          return true;
-      }
-    },
-  };
-  return { bytes, code: [initialise(steps, known, whole), body(steps, known, whole, usual)] };
-}
-
-function usesScratch({ insn: { code } }: Step): boolean {
-  if (classOf(code) === BPF_ST || classOf(code) === BPF_STX) return true;
-  return (classOf(code) === BPF_LD || classOf(code) === BPF_LDX) && mode(code) === BPF_MEM;
-}
-
-/**
- * The steps without loads that are only tested for what ends in no match, where ports are asked for later: nearly all packets
- * have other ports, and who fails the test that is left out and has those ports goes to the whole filter.
- */
-function withoutEarlier(
-  steps: readonly Step[],
-  isBehind: (step: Step, index: number) => boolean,
-): readonly Step[] {
-  const wanted = wantsA(steps), later = new Map<number, boolean>(), skipped = new Map<number, number>();
-  for (let index = steps.length - 1; index >= 0; index--) {
-    const step = steps[index] as Step, { insn: { code, k }, onTrue, onFalse } = step;
-    const next = [onTrue, onFalse].filter((target) => target !== undefined);
-    const matches = classOf(code) === BPF_RET;
-    later.set(
-      index,
-      isBehind(step, index) || (!matches && next.every((target) => later.get(target) === true)),
-    );
-    const test = onTrue === undefined ? undefined : steps[onTrue];
-    const isLoad = classOf(code) === BPF_LD && mode(code) === BPF_ABS && k < SKF_AD_OFF && !step.fails;
-    if (!isLoad || test === undefined || !isBranch(test.insn.code)) continue;
-    const ways = [test.onTrue, test.onFalse].filter((target) => target !== undefined), [way] = ways;
-    if (way === undefined || ways.length > 1 || wanted[way] === true || later.get(way) !== true) continue;
-    skipped.set(index, skipped.get(way) ?? way);
-  }
-  const past = (target: number | undefined) => target === undefined ? target : skipped.get(target) ?? target;
-  return steps.map((step) => ({ ...step, onTrue: past(step.onTrue), onFalse: past(step.onFalse) }));
-}
-
-/** What a filter for the usual packet takes for granted. */
-interface Usual {
+/** What a filter for the usual packet takes for granted (cbpf_usual.ts). */
+export interface Usual {
   /** whether there is code for a step */
   covers(step: Step): boolean;
   /** where packets go that are otherwise */
@@ -313,7 +144,7 @@ interface Usual {
 }
 
 /** The code of the steps, where so much is known before each. */
-function body(
+export function body(
   steps: readonly Step[],
   known: readonly (Known | undefined)[],
   frame: FilterFrame,
@@ -348,112 +179,8 @@ function body(
   return code;
 }
 
-/**
- * Targets made absolute, loops unrolled: copy n of the program is entered by the n-th backward jump.
- * Afterwards every jump goes forward, and a step that nothing reaches is left out (the verifier refuses dead code).
- */
-function unroll(program: readonly CbpfInsn[], frame: Pick<FilterFrame, "ancillary" | "a">): Step[] {
-  const targetOf = (index: number, distance: number) => index + 1 + distance;
-  const heads = program.flatMap(({ code, k }, index) => {
-    const target = targetOf(index, k | 0);
-    return code === (BPF_JMP | BPF_JA) && target <= index ? [target] : [];
-  });
-  const first = heads.length === 0 ? program.length : Math.min(...heads);
-  const copies = heads.length === 0 ? 0 : MAX_LOOPS;
-  const tail = program.length - first;
-  /** where instruction `index` of copy `copy` lies */
-  const place = (copy: number, index: number) => {
-    if (index < 0 || index >= program.length) {
-      throw new AssemblyError(`Classic jump to ${index} leaves the program`);
-    }
-    return copy === 0 ? index : program.length + (copy - 1) * tail + index - first;
-  };
-  const steps: Step[] = [];
-  for (let copy = 0; copy <= copies; copy++) {
-    for (let index = copy === 0 ? 0 : first; index < program.length; index++) {
-      const insn = program[index] as CbpfInsn;
-      const to = (distance: number) => {
-        const target = targetOf(index, distance);
-        if (target > index) return place(copy, target);
-        return copy < copies ? place(copy + 1, target) : undefined;
-      };
-      const fails = alwaysFails(insn, frame), isJa = insn.code === (BPF_JMP | BPF_JA);
-      if (fails || classOf(insn.code) === BPF_RET) {
-        steps.push({ insn, fails, onTrue: undefined, onFalse: undefined });
-      } else if (isBranch(insn.code)) {
-        steps.push({ insn, fails, onTrue: to(insn.jt), onFalse: to(insn.jf) });
-      } else steps.push({ insn, fails, onTrue: to(isJa ? insn.k | 0 : 0), onFalse: undefined });
-    }
-  }
-  return steps;
-}
-
-/** Who would go to a step that says "no match" goes there at once. */
-function withoutDetours(steps: readonly Step[]): Step[] {
-  const direct = (target: number | undefined) => {
-    if (target === undefined) return undefined;
-    const { code, k } = (steps[target] as Step).insn;
-    return code === BPF_RET && k === 0 ? undefined : target;
-  };
-  return steps.map((step) => ({ ...step, onTrue: direct(step.onTrue), onFalse: direct(step.onFalse) }));
-}
-
-/** Forward data flow, where so many bytes are there at the start; a step that nothing reaches stays undefined. */
-function analyse(steps: readonly Step[], checked = 0): (Known | undefined)[] {
-  const known: (Known | undefined)[] = new Array(steps.length).fill(undefined);
-  known[0] = { ...nothingKnown, checked };
-  for (const [index, { insn, onTrue, onFalse }] of steps.entries()) {
-    const before = known[index];
-    if (before === undefined) continue;
-    const after = effect(insn, before);
-    if (onTrue !== undefined) known[onTrue] = join(known[onTrue], after);
-    if (onFalse !== undefined) known[onFalse] = join(known[onFalse], after);
-  }
-  return known;
-}
-
-function effect({ code, k }: CbpfInsn, known: Known): Known {
-  const newA = { ...known, a: true }, newX = { ...known, x: true, xNotZero: false, msh: undefined };
-  switch (classOf(code)) {
-    case BPF_LD:
-      if (mode(code) !== BPF_ABS || k >= SKF_AD_OFF) return newA;
-      return { ...newA, checked: Math.max(known.checked, k + sizeOf(code)) };
-    case BPF_LDX:
-      if (mode(code) === BPF_MSH) return { ...newX, checked: Math.max(known.checked, k + 1), msh: k };
-      return { ...newX, xNotZero: mode(code) === BPF_IMM && k !== 0 };
-    case BPF_ST:
-    case BPF_STX:
-      return { ...known, scratch: known.scratch | (1 << k) };
-    case BPF_ALU:
-      return { ...newA, xNotZero: known.xNotZero || (divides(code) && usesX(code)) };
-    case BPF_MISC:
-      return operation(code) === BPF_TXA ? newA : newX;
-    default:
-      return known;
-  }
-}
-
-/** The loads at constant offsets, and those that are constant when the IPv4 header has no options. */
-function constantLoads(
-  steps: readonly Step[],
-  known: readonly (Known | undefined)[],
-  plain: boolean,
-): PacketLoad[] {
-  return steps.flatMap(({ insn, fails }, index) => {
-    const before = known[index], { code, k } = insn;
-    if (before === undefined || fails) return [];
-    if (classOf(code) === BPF_LDX && mode(code) === BPF_MSH) return [{ offset: k, size: 1 }];
-    if (classOf(code) !== BPF_LD) return [];
-    if (mode(code) === BPF_ABS && k < SKF_AD_OFF) return [{ offset: k, size: sizeOf(code) }];
-    if (plain && mode(code) === BPF_IND && before.msh !== undefined) {
-      return [{ offset: k + PLAIN_IPV4_HEADER, size: sizeOf(code) }];
-    }
-    return [];
-  });
-}
-
 /** Zeroes what some path reads before it writes: A, X, scratch words. */
-function initialise(
+export function initialise(
   steps: readonly Step[],
   known: readonly (Known | undefined)[],
   { a, x, scratch }: FilterFrame,

@@ -6,8 +6,8 @@
  *
  * Registers: r0 the sk_buff and then the packet's first byte, r1-r5 numbers; where the device is asked for, r6 the sk_buff.
  */
-import { usualCbpfToEbpf } from "../asm/cbpf_to_ebpf.ts";
 import type { CbpfInsn } from "../asm/cbpf.ts";
+import { usualCbpfToEbpf } from "../asm/cbpf_usual.ts";
 import { type Code, type Label, label } from "../asm/code.ts";
 import { withoutDeadCode } from "../asm/dead_code.ts";
 import {

@@ -9,7 +9,7 @@
 import { describe, expect, test } from "bun:test";
 import type { CbpfInsn } from "../../asm/cbpf.ts";
 import { runCbpf } from "../../asm/cbpf_run.ts";
-import { MAX_LOOPS, type PacketLoad } from "../../asm/cbpf_to_ebpf.ts";
+import { MAX_LOOPS, type PacketLoad } from "../../asm/cbpf_flow.ts";
 import { type MemoryAccess, READABLE_BYTES } from "../../bpf-programs/memory_access.ts";
 import { loadKernelBtf } from "../../lib/btf/load.ts";
 import { BtfTypes } from "../../lib/btf/types.ts";

@@ -7,7 +7,8 @@
  */
 import { ancillary, type CbpfInsn } from "../../asm/cbpf.ts";
 import type { AncillaryData } from "../../asm/cbpf_run.ts";
-import { cbpfToEbpf, usualCbpfToEbpf } from "../../asm/cbpf_to_ebpf.ts";
+import { cbpfToEbpf } from "../../asm/cbpf_to_ebpf.ts";
+import { usualCbpfToEbpf } from "../../asm/cbpf_usual.ts";
 import { type Code, type KernelTypes, label, type MapSpec } from "../../asm/code.ts";
 import { withoutDeadCode } from "../../asm/dead_code.ts";
 import { withinReach } from "../../asm/far_jumps.ts";
