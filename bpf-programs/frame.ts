@@ -172,19 +172,27 @@ export function skbExpressionFrame(
   };
 }
 
-/** The sk_buff's fields on this kernel; r6 is its address, and the view's pointer once it is open. */
-export function skbView(options: TraceOptions, gone: Label): SkbView {
+/**
+ * The sk_buff's fields on this kernel. In whole programs r6 is its address, and the view's pointer once it is open.
+ *
+ * @param gone where a pointer leads nowhere: it is no packet
+ */
+export function skbView(
+  options: TraceOptions,
+  gone: Label,
+  { address, hold }: { readonly address: Register; readonly hold: Register } = { address: r6, hold: r6 },
+): SkbView {
   const { kernel, access } = options, { first, all: fields } = skbFields(options);
-  const address = (dst: Register) => ldx(dst, at(fp, slot.skb, u64));
+  const reload = (dst: Register) => ldx(dst, at(fp, slot.skb, u64));
   const skb = access.view({
-    address: r6,
-    hold: r6,
+    address,
+    hold,
     stack: slot.skbCopy,
     stackBytes: SKB_COPY_BYTES,
     fields,
     first,
-    reload: address,
-    unreadable: gone, // a pointer that leads nowhere is no packet
+    reload,
+    unreadable: gone,
   });
   const field = (name: string) => kernel.field("sk_buff", name);
   const load: LoadSkb = (dst, wanted, hold) =>
@@ -194,7 +202,7 @@ export function skbView(options: TraceOptions, gone: Label): SkbView {
     skb,
     load,
     loadAll: (wanted) => skb.loadAll(wanted.map(([dst, name]) => [dst, field(name)])),
-    read: (dst, name) => [address(dst), access.read(dst, dst, field(name), slot.temp)],
+    read: (dst, name) => [reload(dst), access.read(dst, dst, field(name), slot.temp)],
   };
 }
 

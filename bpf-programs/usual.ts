@@ -36,9 +36,9 @@ import {
 } from "../asm/insn.ts";
 import { u64 } from "../asm/layout.ts";
 import { countLook } from "./collect.ts";
-import type { LoadSkb, PacketFilter, TraceOptions } from "./frame.ts";
+import { type PacketFilter, type SkbView, skbView, type TraceOptions } from "./frame.ts";
 import { headerOf, matchesDevice, matchesMark } from "./match.ts";
-import type { DirectLoads, View } from "./memory_access.ts";
+import type { DirectLoads } from "./memory_access.ts";
 import { trackedCount } from "./tracking.ts";
 
 /** Where its stack keeps the context: it is all of it, so that the whole program has nearly as much as alone. */
@@ -55,17 +55,17 @@ export function behindTheUsual(options: TraceOptions, packet: (dst: Register) =>
   const asks = asksDevice || filter !== undefined || mark !== undefined;
   if (direct === undefined || !asks || tracking?.stacks === true) return whole;
   const no = label("no"), nothing = label("nothing"), perhaps = label("perhaps"), entry = label("whole");
-  const { view, load } = skbIn(asksDevice ? r6 : r0, options, perhaps);
+  const view = skbView(options, perhaps, { address: r1, hold: asksDevice ? r6 : r0 }), { skb, load } = view;
   return [
     withoutDeadCode([
       stx(at(fp, CONTEXT, u64), r1),
       tracking?.follow !== true ? [] : [trackedCount(options.maps, r2), jne(r2, 0, perhaps)],
       packet(r1),
       jeq(r1, 0, nothing),
-      view.open,
+      skb.open,
       matchesMark(options, load, no),
       matchesDevice(options, load, no),
-      filter === undefined ? ja(perhaps) : usualFilter(options, filter, direct, view, load, { no, perhaps }),
+      filter === undefined ? ja(perhaps) : usualFilter(filter, direct, view, { no, perhaps }),
       no,
       countLook(options),
       nothing,
@@ -80,34 +80,10 @@ export function behindTheUsual(options: TraceOptions, packet: (dst: Register) =>
   ];
 }
 
-/** The sk_buff whose address is in r1, to be looked at through `hold`. */
-function skbIn(hold: Register, options: TraceOptions, unreadable: Label): { view: View; load: LoadSkb } {
-  const { kernel, access, filter, mark, netns, ifindex } = options;
-  const field = (name: string) => kernel.field("sk_buff", name);
-  const names = [
-    ...filter === undefined ? [] : ["head", "data", "tail", "mac_header", "network_header"],
-    ...mark === undefined ? [] : ["mark"],
-    ...netns === undefined && ifindex === undefined ? [] : ["dev", "sk"],
-  ];
-  const view = access.view({
-    address: r1,
-    hold,
-    stack: 0,
-    stackBytes: 0,
-    fields: names.map(field),
-    reload: () => [],
-    unreadable,
-  });
-  const load: LoadSkb = (dst, wanted) => view.load(dst, typeof wanted === "string" ? field(wanted) : wanted);
-  return { view, load };
-}
-
 function usualFilter(
-  { kernel }: TraceOptions,
   filter: PacketFilter,
   direct: DirectLoads,
-  view: View,
-  load: LoadSkb,
+  view: SkbView,
   { no, perhaps }: { no: Label; perhaps: Label },
 ): Code {
   const l2 = label("l2"), l3 = label("l3");
@@ -131,10 +107,8 @@ function usualFilter(
       usual.code,
     ];
   };
-  const loadAll = (wanted: readonly (readonly [Register, string])[]) =>
-    view.loadAll(wanted.map(([dst, name]) => [dst, kernel.field("sk_buff", name)]));
   return [
-    headerOf({ load, loadAll }, { head: r3, mac: r1, network: r2, tail: r4, temp: r5 }, l2, l3),
+    headerOf(view, { head: r3, mac: r1, network: r2, tail: r4, temp: r5 }, l2, l3),
     l2,
     from(filter.l2, r1),
     l3,
