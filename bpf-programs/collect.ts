@@ -49,11 +49,14 @@ import {
 } from "./events.ts";
 import {
   deviceOf,
+  leaveList,
+  leaveTree,
   type LoadSkb,
   packetNamespace,
   recordOf,
   type SkbView,
   slot,
+  socketNamespace,
   type TraceOptions,
 } from "./frame.ts";
 
@@ -206,12 +209,13 @@ function zeroMeta(): Code {
 
 function collectMeta(options: TraceOptions, load: LoadSkb): Code {
   const { kernel, access } = options, event = packetEvent.fields;
-  const noDevice = label("no_device"), done = label("device_known");
+  const tree = label("tree"), noDevice = label("no_device"), done = label("device_known");
   return [
     load(r1, "mark"),
     stx(at(r8, event.mark), r1),
     load(r1, "len"),
     stx(at(r8, event.len), r1),
+    leaveTree(options, load, tree),
     packetNamespace(options, load),
     stx(at(r8, event.netns), r1),
     deviceOf(load, noDevice),
@@ -220,6 +224,9 @@ function collectMeta(options: TraceOptions, load: LoadSkb): Code {
     access.read(r1, r7, kernel.field("net_device", "mtu"), slot.temp),
     stx(at(r8, event.mtu), r1),
     ja(done),
+    tree,
+    socketNamespace(options, load),
+    stx(at(r8, event.netns), r1),
     noDevice,
     st(at(r8, event.ifindex), 0),
     routeMtu(options, load),
@@ -239,13 +246,15 @@ const MTU_METRIC: Field<number> = {
 };
 
 /** r1 = the MTU of the packet's route: the route's own, else its device's, else 0. Loses r7. */
-function routeMtu({ kernel, access }: TraceOptions, load: LoadSkb): Code {
+function routeMtu(options: TraceOptions, load: LoadSkb): Code {
+  const { kernel, access } = options;
   const none = label("no_route"), known = label("mtu_known");
   const dst = (name: string) => kernel.field("dst_entry", name);
   return [
     load(r7, "_skb_refdst"),
     and(r7, ~1), // SKB_DST_NOREF
     jeq(r7, 0, none),
+    leaveList(options, none),
     access.read(r1, r7, dst("flags"), slot.temp),
     jset32(r1, DST_METADATA, none),
     access.read(r1, r7, dst("_metrics"), slot.temp),

@@ -4,7 +4,23 @@
  */
 import { ancillary, type CbpfInsn } from "../asm/cbpf.ts";
 import { type Code, type KernelTypes, type Label, label } from "../asm/code.ts";
-import { at, copy, fp, jeq, jne, ldx, mov, r1, r6, r7, type Register, rsh } from "../asm/insn.ts";
+import {
+  add,
+  and,
+  at,
+  copy,
+  fp,
+  jeq,
+  jne,
+  ldx,
+  mov,
+  r1,
+  r2,
+  r6,
+  r7,
+  type Register,
+  rsh,
+} from "../asm/insn.ts";
 import { type Field, u64 } from "../asm/layout.ts";
 import { ancillaryWords, bitsOf, tagPresence } from "./ancillary.ts";
 import type { Additions } from "./events.ts";
@@ -237,10 +253,45 @@ export function packetNamespace(options: TraceOptions, load: LoadSkb): Code {
     namespaceOf(options, r1, kernel.field("net_device", "nd_net.net")),
     jne(r1, 0, known),
     noDevice,
+    socketNamespace(options, load),
+    known,
+  ];
+}
+
+/** r1 = inode number of the network namespace of the packet's socket, or 0. Loses r7. */
+export function socketNamespace(options: TraceOptions, load: LoadSkb): Code {
+  const { kernel } = options, none = label("no_socket");
+  return [
     load(r7, "sk"),
     mov(r1, r7),
-    jeq(r7, 0, known),
+    jeq(r7, 0, none),
     namespaceOf(options, r1, kernel.field("sock", "__sk_common.skc_net.net")),
-    known,
+    none,
+  ];
+}
+
+/**
+ * Goes to `tree` where the packet is in one of TCP's trees (struct rb_node) and another one beneath it: that is then what its
+ * place for the device leads to. What is beneath it knows it as its parent. Loses r7.
+ */
+export function leaveTree({ kernel, access }: TraceOptions, load: LoadSkb, tree: Label): Code {
+  const none = label("in_no_tree");
+  return [
+    deviceOf(load, none),
+    access.read(r1, r7, kernel.field("rb_node", "__rb_parent_color"), slot.temp),
+    and(r1, ~3), // the node's colour
+    ldx(r2, at(fp, slot.skb, u64)),
+    jeq(r1, r2, tree),
+    none,
+  ];
+}
+
+/** Goes to `list` where r7, the packet's route, is not one but its place in TCP's list of what was sent. Loses r1, r2. */
+export function leaveList({ kernel, access }: TraceOptions, list: Label): Code {
+  return [
+    access.read(r1, r7, kernel.field("list_head", "prev"), slot.temp),
+    ldx(r2, at(fp, slot.skb, u64)),
+    add(r2, kernel.field("sk_buff", "_skb_refdst").offset),
+    jeq(r1, r2, list),
   ];
 }

@@ -20,6 +20,7 @@ import { protocols } from "./protocols.ts";
 import { recipesOfManual } from "./recipes.ts";
 import { refusing } from "./refusals.ts";
 import { rights } from "./rights.ts";
+import { retransmission } from "./retransmission.ts";
 import { diverseRoots } from "./roots.ts";
 import { stacks } from "./stacks.ts";
 import { startStop } from "./start.ts";
@@ -32,6 +33,7 @@ export const scenarios: readonly Scenario[] = [
   story,
   verdicts,
   protocols,
+  retransmission,
   encapsulation,
   selection,
   besidePeer,
