@@ -31,7 +31,7 @@ export interface PacketLoad {
 
 /** What a program may ask for that is not among the packet's bytes. */
 export interface AncillaryFrame {
-  /** r6-r9: the accumulator, lost */
+  /** the accumulator, lost: one that calls keep, where code for some step makes any */
   readonly a: Register;
   /** dst = a Linux ancillary word (`offset` counts from SKF_AD_OFF), or undefined: then no packet matches */
   readonly ancillary?: (dst: Register, offset: number) => Code | undefined;

@@ -105,7 +105,7 @@ export interface PacketAccess {
 /** Registers and stack of the fragment, and where it ends. */
 export interface FilterFrame extends AncillaryFrame {
   readonly access: PacketAccess;
-  /** r6-r9: the index, lost */
+  /** the index, likewise */
   readonly x: Register;
   /** bytes that can be read, kept */
   readonly length: Register;

@@ -28,7 +28,7 @@ import { type RecordLayout, recordLayout } from "./events.ts";
 import type { ExpressionFrame, FilterExpression } from "./expression.ts";
 import type { MemoryMap } from "./fragments.ts";
 import type { TraceMaps } from "./maps.ts";
-import type { MemoryAccess, View } from "./memory_access.ts";
+import type { MemoryAccess, View, ViewPlace } from "./memory_access.ts";
 import type { Tracking } from "./tracking.ts";
 import type { TunnelFilter } from "./tunnel.ts";
 
@@ -188,6 +188,13 @@ export function skbExpressionFrame(
   };
 }
 
+/** Where a program has the sk_buff. */
+interface SkbPlace extends Pick<ViewPlace, "address" | "hold"> {
+  /** dst = its address, when no register may have it any more; touches no other register */
+  reload(dst: Register): Code;
+}
+const wholePlace: SkbPlace = { address: r6, hold: r6, reload: (dst) => ldx(dst, at(fp, slot.skb, u64)) };
+
 /**
  * The sk_buff's fields on this kernel. In whole programs r6 is its address, and the view's pointer once it is open.
  *
@@ -196,10 +203,9 @@ export function skbExpressionFrame(
 export function skbView(
   options: TraceOptions,
   gone: Label,
-  { address, hold }: { readonly address: Register; readonly hold: Register } = { address: r6, hold: r6 },
+  { address, hold, reload }: SkbPlace = wholePlace,
 ): SkbView {
   const { kernel, access } = options, { first, all: fields } = skbFields(options);
-  const reload = (dst: Register) => ldx(dst, at(fp, slot.skb, u64));
   const skb = access.view({
     address,
     hold,

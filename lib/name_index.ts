@@ -1,6 +1,6 @@
 /**
- * From a name to the rows that carry it, without a string per row: the tables of this program (BTF types,
- * kernel symbols, traceable functions) keep their names as NUL-terminated bytes in one blob.
+ * From a name to the rows that carry it, without a string per row: kernel symbols and traceable functions keep their
+ * names as NUL-terminated bytes in one blob, as BTF does.
  *
  * Names are read as Latin-1, which is ASCII for everything the kernel gives.
  */
@@ -8,18 +8,7 @@
 /** FNV-1a, 32 bits: `hash = Math.imul(hash ^ byte, FNV_PRIME)` from FNV_OFFSET, read as unsigned. */
 export const FNV_OFFSET = 0x811c9dc5, FNV_PRIME = 0x01000193;
 
-/** The hash of the bytes from `start` to the NUL, or to the end of the blob. */
-export function hashBytes(blob: Uint8Array, start: number): number {
-  let hash = FNV_OFFSET;
-  for (let i = start; i < blob.length; i++) {
-    const byte = blob[i]!;
-    if (byte === 0) break;
-    hash = Math.imul(hash ^ byte, FNV_PRIME);
-  }
-  return hash >>> 0;
-}
-
-/** The same of a string, so that `hashText("ip_rcv")` finds the bytes "ip_rcv\0". */
+/** The hash of a name: as a reader of lines (line_parser.ts) makes it of the bytes. */
 export function hashText(name: string): number {
   let hash = FNV_OFFSET;
   for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ (name.charCodeAt(i) & 0xff), FNV_PRIME);
@@ -40,7 +29,7 @@ export class NameIndex {
   readonly #hashes: Uint32Array;
   readonly #mask: number;
 
-  /** @param hashes hashBytes() of each row's name */
+  /** @param hashes hashText() of each row's name */
   constructor(hashes: Uint32Array) {
     const size = 2 ** Math.ceil(Math.log2(hashes.length + 1));
     this.#mask = size - 1;

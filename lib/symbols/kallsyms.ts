@@ -26,8 +26,8 @@ export function readKallsyms(path: string = KALLSYMS): SymbolTable {
 }
 
 /**
- * The kernel's own functions, not those of modules nor those that are gone after its start. What comes behind
- * them is not read, which is half of the file where CONFIG_KALLSYMS_ALL is set.
+ * The kernel's own functions. What comes behind them is not read: data, which is half of the file where
+ * CONFIG_KALLSYMS_ALL is set, the code of its start and modules. Where no symbol says that they end, all is read.
  *
  * @throws {UnsupportedError} as above
  */

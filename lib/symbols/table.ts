@@ -44,7 +44,7 @@ export interface Columns {
   readonly addresses: Float64Array;
   /** where the name starts in `blob`; it ends with NUL */
   readonly names: Uint32Array;
-  /** hashBytes() of the name */
+  /** hashText() of the name */
   readonly hashes: Uint32Array;
   /** moduleNumber() of the module, 0 for the kernel itself */
   readonly modules: Uint16Array;

@@ -98,6 +98,8 @@ export async function openSession(
     // The peak of memory comes now, with the lists of functions on top of the types.
     releaseCode();
     const all = { ...sources, ftrace: await ftrace };
+    // Who wants all symbols later on should not read those of the kernel twice.
+    if (options.helpers === true || packetless.length > 0) delete all.text;
     const selection = selectFunctions(all, options.functionPattern);
     if (selection.functions.length > 0) {
       const extras = trace.tracking === undefined

@@ -6,6 +6,7 @@
  * program that has just started.
  */
 import { type Btf, BTF_KIND, type KindName } from "../btf/parse.ts";
+import { BtfError } from "../errors.ts";
 import { POINTER_SIZE, sizeOf, strip } from "../btf/walk.ts";
 
 /** Arguments that are passed in registers on every architecture. */
@@ -50,6 +51,8 @@ interface SkbTypes {
   /** by the id of a FUNC_PROTO: which of its parameters is the first such pointer, from 1; else 0 */
   readonly positions: Uint8Array;
 }
+/** Kernels have a dozen at most; each is looked for among all words. */
+const MOST_TYPES = 200;
 const skbTypesOf = new WeakMap<Btf, SkbTypes>();
 
 function skbTypes(btf: Btf): SkbTypes {
@@ -57,15 +60,27 @@ function skbTypes(btf: Btf): SkbTypes {
   if (known !== undefined) return known;
   const base = btf.base === undefined ? undefined : skbTypes(btf.base);
   const structs = [...base?.structs ?? [], ...btf.ownIds("sk_buff", BTF_KIND.STRUCT)];
-  for (const id of structs) structs.push(...referring(btf, qualifiers, id)); // what is added has its turn too
+  addReferring(btf, structs);
   const pointers = [...base?.pointers ?? [], ...structs.flatMap((id) => referring(btf, pointer, id))];
-  for (const id of pointers) pointers.push(...referring(btf, qualifiers, id));
+  addReferring(btf, pointers);
   const positions = new Uint8Array(btf.endId);
   if (base !== undefined) positions.set(base.positions);
   for (const id of pointers) markParameters(btf, id, positions);
   const types = { structs, pointers, positions };
   if (btf.base === undefined) skbTypesOf.set(btf, types); // a module's are asked for once
   return types;
+}
+
+/** Adds what is the same with qualifiers, or by another name. @throws {BtfError} that does not come to an end soon */
+function addReferring(btf: Btf, ids: number[]): void {
+  for (const id of ids) { // what is added has its turn too
+    ids.push(...referring(btf, qualifiers, id));
+    if (ids.length > MOST_TYPES) {
+      throw new BtfError(
+        `Cannot use the BTF of ${btf.name}: over ${MOST_TYPES} of its types are struct sk_buff`,
+      );
+    }
+  }
 }
 
 const qualifiers = kindSet("TYPEDEF", "VOLATILE", "CONST", "RESTRICT", "TYPE_TAG"), pointer = kindSet("PTR");

@@ -49,6 +49,9 @@ import { loadProgram, type Program } from "../../lib/sys/program.ts";
 /** What a filter says of a packet. */
 export const NO_MATCH = 0, MATCH = 1, UNREADABLE = 2;
 
+/** Of a packet, for the filter in front: an Ethernet header, IPv4's and that of UDP. */
+const USUAL_BYTES = 42;
+
 /** Stack for the copy that bulk access makes. */
 export const COPY_BYTES = 104;
 
@@ -214,7 +217,7 @@ const words: ReadonlyMap<number, Field> = new Map([
 ]);
 
 /**
- * A filter as in the real programs, behind the one for usual packets: r9 the packet, r6 its length, the address of its row
+ * A filter as in the real programs, with direct loads behind the one for usual packets: r9 the packet, r6 its length, the address of its row
  * in ROW.
  */
 function filterFragment(
@@ -230,6 +233,7 @@ function filterFragment(
   ): Code => [ldx(dst, at(fp, ROW, u64)), ldx(dst, at(dst, field))];
   const perhaps = label("perhaps"), { direct } = access;
   const usual = direct === undefined ? undefined : usualCbpfToEbpf(insns, {
+    bytes: USUAL_BYTES,
     holds: direct.reaches,
     load: direct.load,
     a: r1,
@@ -265,7 +269,7 @@ function filterFragment(
   ];
 }
 
-/** Every way of reading memory that `kernel` has. */
+/** Every way of reading memory that `kernel` has, with and without a filter for usual packets in front. */
 export function memoryAccesses(kernel: KernelTypes): readonly (readonly [name: string, MemoryAccess])[] {
   const hasVoid = kernel.enumerator("bpf_features", "BPF_FEAT_RDONLY_CAST_TO_VOID") !== undefined;
   // A kernel with both forms prefers the cast to void; hidden, it takes the other.
@@ -275,9 +279,14 @@ export function memoryAccesses(kernel: KernelTypes): readonly (readonly [name: s
       name === "BPF_FEAT_RDONLY_CAST_TO_VOID" ? undefined : kernel.enumerator(enumName, name),
   };
   const structCast = directAccess(withoutVoid), voidCast = hasVoid ? directAccess(kernel) : undefined;
+  const both = (name: string, access: MemoryAccess | undefined) => {
+    if (access === undefined) return [];
+    const { direct: _direct, ...alone } = access;
+    return [[name, alone], [`${name}, behind the usual`, access]] as const;
+  };
   return [
-    ...(voidCast === undefined ? [] : [["cast to void", voidCast] as const]),
-    ...(structCast === undefined ? [] : [["cast to a struct", structCast] as const]),
+    ...both("cast to void", voidCast),
+    ...both("cast to a struct", structCast),
     ["bulk", bulkAccess()],
   ];
 }

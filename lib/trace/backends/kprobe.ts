@@ -1,6 +1,6 @@
 /**
  * Classic kprobes, for kernels without kprobe-multi: function after function, the main path first. Events flow
- * from the first batch on, while the others are still being attached.
+ * from there on, while the others are still being attached.
  */
 import type { ProgramSpec } from "../../../asm/code.ts";
 import type { ProbeContext } from "../../../bpf-programs/registers.ts";
