@@ -80,7 +80,11 @@ export async function examine(
     return { findings: around, backend: undefined, isDefault: false, costs: undefined, features: known };
   }
   const reading = performance.now();
-  const kernel: KernelSources = { btf: types.value, ftrace: list.list, symbols: symbols.value };
+  const kernel: KernelSources = {
+    btf: types.value,
+    ftrace: { atHand: true, read: () => list.list },
+    symbols: symbols.value,
+  };
   const trials: Trial[] = [];
   for (const name of preference) trials.push(await tryBackend(name, kernel, otherwise));
   const best = trials.find(({ works }) => works)?.backend;

@@ -5,7 +5,7 @@
  * That address is of ftrace's record, the call or nop at the function's entry: the symbol's own address, or
  * behind the ENDBR (x86) or BTI (arm64) that it begins with. kprobe-multi takes either.
  */
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { UnsupportedError } from "../errors.ts";
 import { tracefsDirectories } from "../sys/tracefs.ts";
@@ -62,6 +62,27 @@ export async function fetchFtraceList(options: FtraceOptions = {}): Promise<Ftra
     }
   }
   return undefined;
+}
+
+/** The list of the running kernel, for those who may do without it. */
+export interface FtraceSource {
+  /** It is being read, or has been. */
+  readonly atHand: boolean;
+  /** Reads it once. @throws {UnsupportedError} it is there but may not be read */
+  readonly read: () => Promise<FtraceList | undefined>;
+}
+
+/** Reads it at once where it has addresses, else when it is asked for: to write it takes an old kernel 0.2 s. */
+export function ftraceSource(options: FtraceOptions = {}): FtraceSource {
+  let list: Promise<FtraceList | undefined> | undefined;
+  const read = () => {
+    list ??= fetchFtraceList(options);
+    list.catch(() => {}); // whoever awaits it hears of it
+    return list;
+  };
+  const atHand = candidates(options).some(({ path, hasAddresses }) => hasAddresses && existsSync(path));
+  if (atHand) void read();
+  return { atHand, read };
 }
 
 function candidates({ directories = tracefsDirectories(), addresses = true }: FtraceOptions) {

@@ -10,7 +10,7 @@
  * | plan                       | kernels          | addresses from     | what cannot be traced is |
  * | ftrace addresses           | 6.5 and newer    | ftrace             | left out                 |
  * | ftrace names and kallsyms  | with tracefs     | /proc/kallsyms     | left out by name         |
- * | kallsyms                   | without tracefs  | /proc/kallsyms     | refused when attaching   |
+ * | kallsyms                   | without the list | /proc/kallsyms     | refused when attaching   |
  */
 import { type Btf, BTF_KIND } from "../btf/parse.ts";
 import { parameters } from "../btf/walk.ts";
@@ -124,7 +124,7 @@ export function selectFunctions(
   const functions: TracedFunction[] = [], taken = new Set<number>();
   const skipped = { untraceable: 0, ambiguous: 0, displaced: 0, unknownAddress: 0 };
 
-  const places = ftrace?.table ?? sources.symbols();
+  const places = ftrace?.table ?? symbolsFor(sources);
   const renamed = renamedFunctions(places);
   const isInit = plan === "kallsyms" ? initTextTest(places) : () => false;
   for (const { name, module, argument } of wanted) {

@@ -13,7 +13,7 @@ import { UnsupportedError, UsageError } from "../errors.ts";
 import { compileFilter, skb, xdp } from "../expr/compile.ts";
 import { openKprobes } from "../link/kprobe.ts";
 import { Maps } from "../maps/maps.ts";
-import { fetchFtraceList, type FtraceList } from "../symbols/ftrace.ts";
+import { type FtraceSource, ftraceSource } from "../symbols/ftrace.ts";
 import type { SymbolTable } from "../symbols/table.ts";
 import { pageSize } from "../sys/ffi.ts";
 import { releaseCode, releaseMemory } from "../sys/memory.ts";
@@ -42,8 +42,8 @@ import { packetTracepoints } from "./tracepoints.ts";
 /** What every start reads of the kernel; who opens several sessions reads it once. */
 export interface KernelSources {
   readonly btf: Btf;
-  /** absent: no backend that needs the list will be opened; whoever awaits it hears of what went wrong */
-  readonly ftrace?: Promise<FtraceList | undefined>;
+  /** absent: no backend that needs the list will be opened */
+  readonly ftrace?: FtraceSource;
   /** /proc/kallsyms; absent: read when it is needed */
   readonly symbols?: SymbolTable | undefined;
 }
@@ -52,8 +52,7 @@ export interface KernelSources {
 export function readKernel(
   { backend, kernelBtf }: Pick<SessionOptions, "backend" | "kernelBtf">,
 ): KernelSources {
-  const ftrace = backend === "tracepoint" ? undefined : fetchFtraceList();
-  ftrace?.catch(() => {}); // whoever needs the list awaits it and hears of it
+  const ftrace = backend === "tracepoint" ? undefined : ftraceSource();
   const btf = loadKernelBtf(kernelBtf === undefined ? {} : { file: kernelBtf });
   return { btf, ...(ftrace === undefined ? {} : { ftrace }) };
 }
@@ -88,7 +87,7 @@ export async function openSession(
     };
     return new BackendWithBeneath(backend, new BeneathProbes(trace, types, load), { named, helpers }, names);
   };
-  const select = async (): Promise<Selected> => {
+  const select = async (withList = true): Promise<Selected> => {
     const sources = readFunctionSources({
       kernel: btf,
       modules: moduleTypes(btf, options.modules),
@@ -97,7 +96,7 @@ export async function openSession(
     });
     // The peak of memory comes now, with the lists of functions on top of the types.
     releaseCode();
-    const all = { ...sources, ftrace: await ftrace };
+    const all = { ...sources, ftrace: withList ? await ftrace?.read() : undefined };
     // Who wants all symbols later on should not read those of the kernel twice.
     if (options.helpers === true || packetless.length > 0) delete all.text;
     const selection = selectFunctions(all, options.functionPattern);
@@ -136,7 +135,11 @@ export async function openSession(
     },
     async kprobe() {
       const kprobes = openKprobes<TracedFunction>(); // first: where it says no, choosing functions is wasted
-      const selected = await select(), { selection, extras } = selected;
+      // Who wants all that there are need not know beforehand which the kernel will refuse.
+      const named = options.functionPattern !== "" || trace.tracking !== undefined ||
+        options.helpers === true;
+      const withList = named || ftrace?.atHand === true;
+      const selected = await select(withList), { selection, extras } = selected;
       return withBeneath(
         new ClassicKprobeBackend(
           kprobes,
@@ -146,7 +149,10 @@ export async function openSession(
           load,
           maps,
           extras,
-          options.kprobeBatch,
+          {
+            batchSize: options.kprobeBatch,
+            ...(withList || ftrace === undefined ? {} : { traceable: ftrace.read }),
+          },
         ),
         selected,
       );

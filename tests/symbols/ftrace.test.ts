@@ -2,7 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { UnsupportedError } from "../../lib/errors.ts";
-import { parseFtraceList, readFtraceList } from "../../lib/symbols/ftrace.ts";
+import { ftraceSource, parseFtraceList, readFtraceList } from "../../lib/symbols/ftrace.ts";
 import { symbolText } from "../../lib/symbols/table.ts";
 
 const directory = mkdtempSync(`${tmpdir()}/pwru-ftrace-`);
@@ -65,4 +65,18 @@ test("a list that may not be read is an error with a hint", () => {
   expect(() => readFtraceList({ directories: [`${directory}/odd`] })).toThrow(
     "available_filter_functions: EISDIR",
   );
+});
+
+test("the list is read once, at once where it has addresses", async () => {
+  const names = `${directory}/source`, file = `${names}/available_filter_functions`;
+  mkdirSync(names);
+  writeFileSync(file, "ip_rcv\n");
+  const later = ftraceSource({ directories: [names] });
+  expect(later.atHand).toBe(false);
+  writeFileSync(file, "ip_rcv\nip_output\n");
+  expect((await later.read())?.table.size).toBe(2);
+  expect(await later.read()).toBe(await later.read());
+  writeFileSync(`${file}_addrs`, "ffffffff81000000 ip_rcv\n");
+  const early = ftraceSource({ directories: [names] });
+  expect([early.atHand, (await early.read())?.hasAddresses]).toEqual([true, true]);
 });

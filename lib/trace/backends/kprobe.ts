@@ -9,8 +9,9 @@ import type { Fate } from "../../../bpf-programs/trace.ts";
 import { type BeneathProbe, stackProgram, stackWatchProgram } from "../../../bpf-programs/stack_programs.ts";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import type { ChosenKprobes } from "../../link/kprobe.ts";
-import type { KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";
+import type { AttachFailure, KprobeBackend as Kprobes } from "../../link/kprobe_backend.ts";
 import type { Maps } from "../../maps/maps.ts";
+import type { FtraceSource } from "../../symbols/ftrace.ts";
 import { symbolText } from "../../symbols/table.ts";
 import type { Program } from "../../sys/program.ts";
 import {
@@ -32,6 +33,13 @@ const USUAL = 1;
 /** After a breakpoint on x86-64 the instruction pointer is one byte further. */
 const BREAKPOINT_BYTES = process.arch === "x64" ? 1n : 0n;
 
+export interface ClassicOptions {
+  /** how many probes are set at a time */
+  readonly batchSize?: number | undefined;
+  /** what ftrace lists, where the functions were chosen without it */
+  readonly traceable?: FtraceSource["read"];
+}
+
 export class ClassicKprobeBackend implements FunctionBackend {
   readonly name = "kprobe";
   readonly failures: ProbeFailure[] = [];
@@ -46,7 +54,9 @@ export class ClassicKprobeBackend implements FunctionBackend {
   readonly #chosen: ChosenKprobes<TracedFunction>;
   readonly #maps: Maps;
   readonly #programs: Program[] = [];
-  readonly #batchSize: number | undefined;
+  readonly #attaching: ClassicOptions;
+  /** functions that the kernel refused, and that nobody can trace */
+  #untraceable = 0;
   /** whose misses say nothing */
   readonly #uncounted: Program[] = [];
 
@@ -58,10 +68,10 @@ export class ClassicKprobeBackend implements FunctionBackend {
     load: Load,
     maps: Maps,
     extras: Extras = noExtras,
-    batchSize?: number,
+    attaching: ClassicOptions = {},
   ) {
     this.#extras = extras;
-    this.#batchSize = batchSize;
+    this.#attaching = attaching;
     this.#options = options;
     this.#context = context;
     this.#load = load;
@@ -77,7 +87,7 @@ export class ClassicKprobeBackend implements FunctionBackend {
   }
 
   get found(): number {
-    return this.#functions.length;
+    return this.#functions.length - this.#untraceable;
   }
 
   async attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
@@ -96,7 +106,7 @@ export class ClassicKprobeBackend implements FunctionBackend {
     const result = await this.#kprobes.attach(batches(lives), programs, {
       signal,
       recordAddresses: this.#recordAddresses,
-      batchSize: this.#batchSize,
+      batchSize: this.#attaching.batchSize,
       onProgress,
       onProbe: (place, { argument }) => {
         if (argument === USUAL) return;
@@ -112,9 +122,23 @@ export class ClassicKprobeBackend implements FunctionBackend {
       },
     });
     this.attached = before + result.attached;
-    this.failures.push(...result.failed.map(({ target, code }) => ({ name: symbolText(target), code })));
     if (!live) onLive();
+    const refused = await this.#traceable(result.failed);
+    this.failures.push(...refused.map(({ target, code }) => ({ name: symbolText(target), code })));
     this.#chosen.sweepDeadOwners();
+  }
+
+  /** Of the refused functions those that ftrace lists, if they were not chosen from its list. */
+  async #traceable(
+    refused: readonly AttachFailure<TracedFunction>[],
+  ): Promise<readonly AttachFailure<TracedFunction>[]> {
+    const list = refused.length === 0 ? undefined : await this.#attaching.traceable?.();
+    if (list === undefined) return refused;
+    const listed = refused.filter(({ target: { module, name } }) =>
+      list.table.rowsIn(module, name).length > 0
+    );
+    this.#untraceable += refused.length - listed.length;
+    return listed;
   }
 
   /** By programs of their own, before the others; returns how many of them will be shown. */
