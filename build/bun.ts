@@ -4,7 +4,7 @@ import { join } from "node:path";
 import lock from "../package-lock.json" with { type: "json" };
 import manifest from "../package.json" with { type: "json" };
 import { BuildError } from "./error.ts";
-import { cacheFolder, command, digest, repository, TemporaryFolder } from "./host.ts";
+import { cacheFolder, command, digest, ownCache, repository, TemporaryFolder } from "./host.ts";
 import type { Machine } from "./machines.ts";
 
 /** The only version that builds, because its own executable is the larger part of what is built. */
@@ -25,10 +25,9 @@ export function bunExecutable(machine: Machine, folder: string, say: (line: stri
       `Cannot use "${name}": package-lock.json has version ${version}, want ${bunVersion}`,
     );
   }
-  const archive = join(cacheFolder, `${name.slice(1).replace("/", "-")}-${version}.tgz`);
+  const archive = join(ownCache(), `${name.slice(1).replace("/", "-")}-${version}.tgz`);
   if (!existsSync(archive)) {
     say(`fetching ${name} ${version}`);
-    mkdirSync(cacheFolder, { recursive: true });
     using aside = new TemporaryFolder(cacheFolder);
     command(["npm", "pack", `${name}@${version}`, "--silent", "--pack-destination", aside.path]);
     const [file] = [...new Bun.Glob("*.tgz").scanSync(aside.path)];

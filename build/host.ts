@@ -1,6 +1,6 @@
 /** The machine that builds: its programs, folders, and what is kept between builds. */
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { BuildError } from "./error.ts";
 
@@ -8,6 +8,27 @@ export const repository = resolve(import.meta.dir, "..");
 
 /** Downloads; outside the repository, so that a fresh clone finds them again. All are checked at each use. */
 export const cacheFolder = process.env["PWRU_BUILD_CACHE"] ?? "/var/tmp/pwru-build";
+
+/**
+ * That folder, there to be used.
+ *
+ * @throws {BuildError} it cannot be made, or is somebody else's, who could exchange what was checked
+ */
+export function ownCache(): string {
+  const hint = "PWRU_BUILD_CACHE=FOLDER names another";
+  let owner: number;
+  try {
+    mkdirSync(cacheFolder, { recursive: true });
+    owner = statSync(cacheFolder).uid;
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new BuildError(`Cannot use "${cacheFolder}": ${code}; ${hint}`, { cause });
+  }
+  if (owner !== process.getuid?.()) {
+    throw new BuildError(`Cannot use "${cacheFolder}": it belongs to user ${owner}; ${hint}`);
+  }
+  return cacheFolder;
+}
 
 /** @returns what the program wrote to stdout
  * @throws {BuildError} it is not installed, or ended with another status than 0 */
@@ -26,9 +47,16 @@ export function command(argv: readonly [string, ...string[]], { cwd }: { cwd?: s
 /** A folder that goes with its object. */
 export class TemporaryFolder implements Disposable {
   readonly path: string;
+  /** @throws {BuildError} `parent` is not ours to write to */
   constructor(parent: string) {
-    mkdirSync(parent, { recursive: true });
-    this.path = mkdtempSync(join(parent, ".pwru-build-"));
+    try {
+      mkdirSync(parent, { recursive: true });
+      this.path = mkdtempSync(join(parent, ".pwru-build-"));
+    } catch (cause) {
+      throw new BuildError(`Cannot write to "${parent}": ${(cause as NodeJS.ErrnoException).code}`, {
+        cause,
+      });
+    }
   }
   [Symbol.dispose](): void {
     rmSync(this.path, { recursive: true, force: true });

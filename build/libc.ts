@@ -5,10 +5,10 @@
  * before each use. A version that has left the mirrors is on snapshot.debian.org for good: put the .deb into
  * the cache folder by hand. To move to another version: `bun build/libc.ts VERSION` prints the new pin.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { BuildError } from "./error.ts";
-import { cacheFolder, command, sha256, TemporaryFolder } from "./host.ts";
+import { cacheFolder, command, ownCache, sha256, TemporaryFolder } from "./host.ts";
 import { type Machine, machines } from "./machines.ts";
 import type { Library } from "./merge.ts";
 
@@ -42,7 +42,7 @@ export interface Libc {
  * @throws {BuildError} it cannot be had, or is not what is pinned
  */
 export function libc(machine: Machine, say: (line: string) => void): Libc {
-  const deb = join(cacheFolder, fileName(machine, pin.version)), wanted = pin.sha256[machine.debian];
+  const deb = join(ownCache(), fileName(machine, pin.version)), wanted = pin.sha256[machine.debian];
   if (!existsSync(deb)) {
     say(`fetching ${pin.package} ${pin.version} for ${machine.debian}`);
     download(machine, pin.version, deb);
@@ -77,7 +77,6 @@ function download(machine: Machine, version: string, target: string): void {
   if (!existsSync(APT_HELPER)) {
     throw new BuildError(`Cannot fetch ${fileName(machine, version)}: that takes apt, of Debian or Ubuntu`);
   }
-  mkdirSync(cacheFolder, { recursive: true });
   const aside = `${target}.new-${process.pid}`, causes: unknown[] = [];
   for (const url of addresses(fileName(machine, version))) {
     try {

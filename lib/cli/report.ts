@@ -137,7 +137,7 @@ function indented(label: string, text: string): string[] {
  * ```
  * Attached to 1462 of 1503 functions, showed 120 events, lost 70 in a full ring buffer
  *   lost      70 events; a larger --ring-size rides out bursts
- *   refused   41 functions, where this kernel allows no probe
+ *   refused   41 functions, which could not be probed: the warning above says why
  * ```
  */
 export function ledgerText(ledger: Ledger): string {
@@ -161,7 +161,7 @@ export function ledgerText(ledger: Ledger): string {
     ],
     ["missed", missed, "hit", " not looked at, in probes that interrupted probes"],
     ["forgotten", forgotten, "packet", " whose end is not in the summary: too many were on their way"],
-    ["refused", refused, probes, ", where this kernel allows no probe"],
+    ["refused", refused, probes, ", which could not be probed: the warning above says why"],
     ["untried", untried, probes, ", because it was ended while attaching"],
     ["limit", beyondLimit, "event", " came after --output-limit-lines"],
   ];

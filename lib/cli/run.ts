@@ -75,6 +75,7 @@ export async function run(words: readonly string[], version: string): Promise<nu
     else return await trace(options, filter, new Log({ debug }));
     return 0;
   } catch (error) {
+    if ((error as { code?: unknown }).code === "EPIPE") return 0; // who asked for the text has read enough
     new Log({ debug }).print(errorText(error, { debug }));
     return exitStatusOf(error);
   }
@@ -97,6 +98,11 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   const { backend } = session;
   await using _probes = letGo(backend, log);
   for (const remark of session.remarks) log.debug(remark);
+  if (backend.name === "tracepoint" && options.backend === "") {
+    log.warn("Functions cannot be traced here, only tracepoints", {
+      why: session.remarks.at(-1) ?? "unknown",
+    });
+  }
   log.debug("Chosen what to probe", { functions: backend.found, ms: sinceStart() });
 
   const interfaces = new InterfaceTable();

@@ -166,6 +166,7 @@ export async function openSession(
         });
       }
       if (stacks) requireStacks("tracepoint");
+      if (options.modules !== "all") moduleTypes(btf, options.modules); // a name that is none is said to be so
       const matches = wholeName(options.functionPattern), all = packetTracepoints(btf);
       const hooks = options.functionPattern === "" ? all : all.filter(({ name }) => matches.test(name));
       asides = asides.filter(({ index }) => !hooks.some((hook) => hook.index === index));

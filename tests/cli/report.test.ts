@@ -197,7 +197,7 @@ test.each<[changes: Partial<Ledger>, lines: string[], strict: number]>([
     { attached: 1462, refused: 41 },
     [
       "Attached to 1462 of 1503 functions, showed 120 events, lost none",
-      "  refused   41 functions, where this kernel allows no probe",
+      "  refused   41 functions, which could not be probed: the warning above says why",
     ],
     3,
   ],
@@ -205,7 +205,7 @@ test.each<[changes: Partial<Ledger>, lines: string[], strict: number]>([
     { attached: 1400, refused: 1 },
     [
       "Attached to 1400 of 1503 functions, showed 120 events, lost none",
-      "  refused   1 function, where this kernel allows no probe",
+      "  refused   1 function, which could not be probed: the warning above says why",
       "  untried   102 functions, because it was ended while attaching",
     ],
     3,

@@ -2,6 +2,7 @@
  * Raw tracepoints that carry a packet: for kernels without kprobes, and for locked-down ones. They show the
  * devices and queues on a packet's way and how it ended, not every function between.
  */
+import { setImmediate as turn } from "node:timers/promises";
 import type { TraceOptions } from "../../../bpf-programs/frame.ts";
 import { type TracepointHook, tracepointProgram } from "../../../bpf-programs/tracepoint_program.ts";
 import { KernelError } from "../../errors.ts";
@@ -44,9 +45,10 @@ export class TracepointBackend implements ProbeBackend {
     return this.#hooks.filter(isShown).length;
   }
 
-  attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
+  async attach({ signal, onLive, onProgress }: AttachProgress): Promise<void> {
     const room = Math.floor((freeFiles() - spareFiles) / filesEach);
     for (const [done, hook] of this.#hooks.entries()) {
+      await turn(); // to load a long filter takes seconds, at each of them
       if (signal.aborted) break;
       if (this.attached >= room) {
         this.failures.push({ name: hook.name, code: "EMFILE" });
@@ -64,7 +66,6 @@ export class TracepointBackend implements ProbeBackend {
       onProgress(done + 1, this.#hooks.length);
     }
     onLive();
-    return Promise.resolve();
   }
 
   nameOf(address: bigint): string | undefined {
