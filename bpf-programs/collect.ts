@@ -289,9 +289,10 @@ export function copyHeaders(
   to: Field,
   length: Field,
 ): Code {
-  const some = label("some"), fits = label("fits"), done = label("headers_done");
+  const some = label("some"), fits = label("fits"), none = label("no_header"), done = label("headers_done");
   return [
     load(r1, from),
+    jeq(r1, 0, none), // nobody has set it
     load(r2, "tail"),
     sub(r2, r1), // r2 = linear bytes from the header on, perhaps negative
     jsgt(r2, 0, some),
@@ -307,6 +308,7 @@ export function copyHeaders(
     mov32(r2, HEADER_BYTES),
     call("bpf_probe_read_kernel"),
     jeq(r0, 0, done),
+    none,
     st(at(r8, length), 0),
     done,
   ];

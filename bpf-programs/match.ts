@@ -103,7 +103,7 @@ export function headerOf(
 export function matchesFilter(options: TraceOptions, view: SkbView, miss: Label, unreadable: Label): Code {
   const { filter } = options;
   if (filter === undefined) return [];
-  const l2 = label("l2"), l3 = label("l3"), matched = label("matched");
+  const l2 = label("l2"), l3 = label("l3"), matchedL3 = label("matched_l3"), matched = label("matched");
   return [
     headerOf(view, { head: r9, mac: r1, network: r2, tail: r8, temp: r3 }, l2, l3),
     l2,
@@ -112,7 +112,11 @@ export function matchesFilter(options: TraceOptions, view: SkbView, miss: Label,
     ],
     l3,
     filter.l3 === undefined ? ja(miss) : [
-      runFrom(options, filter.l3, view, { name: "network_header", offset: r2 }, matched, miss, unreadable),
+      runFrom(options, filter.l3, view, { name: "network_header", offset: r2 }, matchedL3, miss, unreadable),
+      matchedL3,
+      view.skb.again(r6),
+      view.load(r1, "network_header"),
+      jeq(r1, 0, miss), // nobody has set it: a message of a Unix socket, or a packet that has no headers yet
     ],
     matched,
     view.skb.again(r6),

@@ -12,7 +12,7 @@ export const pages: readonly string[] = [
 
 /** Words that a command begins with, when more follow. */
 const PROGRAMS =
-  /^(?:sudo |UPDATE_GOLDEN=1 )?(?:\.\/pwru|pwru|npm|bun|grep|kubectl|scp|sysctl|ulimit|docker) (?=\S)/;
+  /^(?:sudo |UPDATE_GOLDEN=1 )?(?:\.\/pwru|pwru|npm|npx|grep|kubectl|scp|sysctl|ulimit|docker) (?=\S)/;
 
 /** Commands of a page in Markdown: in code that stands in a line, and lines of blocks without a language. */
 export function commandsOf(text: string): string[] {
@@ -55,17 +55,18 @@ export const classified: Readonly<Record<string, string>> = {
   "npm run bench": "boots a kernel for minutes and measures: by hand",
   "UPDATE_GOLDEN=1 npm test -- --long --scenario doctor":
     "writes into the repository: by hand, before a release",
-  "npm ci && bun build.ts": "the first two commands again",
-  "bun build.ts": "tests/run.ts builds with it before all tests",
-  "bun build.ts --plain": "tests/build/static.test.ts compiles that way",
-  "bun build.ts --release": "tests/build/release.test.ts, in the long set",
-  "bun build/libc.ts VERSION": "downloads what it prints the hash of: by hand, when the C library changes",
-  "bun bench/static_start.ts": "measures for a minute: by hand; docs/packaging.md has what it printed",
-  "bun bench/miss_cost.ts": "boots a kernel for minutes and measures: by hand",
-  "bun bench/format.ts": "measures for a minute: by hand",
-  "bun bench/soak.ts 600": "takes ten minutes: by hand",
-  "bun test tests/bpf-programs": "a part of what npm test runs",
-  "bun tests/vm/lab.ts 6.12 FILE": "boots a kernel as the scenarios do, by the same functions",
+  "npm ci && npx bun build.ts": "the first two commands again",
+  "npx bun build.ts": "tests/run.ts builds with it before all tests",
+  "npx bun build.ts --plain": "tests/build/static.test.ts compiles that way",
+  "npx bun build.ts --release": "tests/build/release.test.ts, in the long set",
+  "npx bun build/libc.ts VERSION":
+    "downloads what it prints the hash of: by hand, when the C library changes",
+  "npx bun bench/static_start.ts": "measures for a minute: by hand; docs/packaging.md has what it printed",
+  "npx bun bench/miss_cost.ts": "boots a kernel for minutes and measures: by hand",
+  "npx bun bench/format.ts": "measures for a minute: by hand",
+  "npx bun bench/soak.ts 600": "takes ten minutes: by hand",
+  "npx bun test tests/bpf-programs": "a part of what npm test runs",
+  "npx bun tests/vm/lab.ts 6.12 FILE": "boots a kernel as the scenarios do, by the same functions",
   "grep Seccomp /proc/$(pidof pwru)/status": "the scenario rights reads the same line",
   "sysctl -w kernel.perf_event_paranoid=2": "the scenarios rights and illness",
   "ulimit -l unlimited": "the scenario rights, on Linux 5.10",

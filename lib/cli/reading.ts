@@ -12,6 +12,12 @@ const SLICE_RECORDS = 1024;
 /** The nap after an empty ring: the first ones short, for a trace that has just begun to speak. */
 const NAPS_MS = [1, 1, 2, 2, 5], LONGEST_NAP_MS = 10;
 
+/** After how many events a trace ends, 0 for no end, and how many there were. */
+export interface Limit {
+  readonly events: number;
+  readonly counted: () => number;
+}
+
 /** Moves records from the ring to the printer from `start` on, until it is told to stop. */
 export class Reading {
   /** resolves when there is nothing more to wait for */
@@ -22,7 +28,7 @@ export class Reading {
   readonly #printer: EventPrinter;
   readonly #outcomes: Outcomes | undefined;
   readonly #writer: BatchWriter;
-  readonly #limit: number;
+  readonly #limit: Limit;
   readonly #stop: AbortController;
   readonly #started = Promise.withResolvers<void>();
 
@@ -31,14 +37,14 @@ export class Reading {
     printer: EventPrinter,
     outcomes: Outcomes | undefined,
     writer: BatchWriter,
-    limit: number,
+    limit: Limit,
     stop: AbortController,
   ) {
     this.#session = session;
     this.#printer = printer;
     this.#outcomes = outcomes;
     this.#writer = writer;
-    this.#limit = limit === 0 ? Infinity : limit;
+    this.#limit = limit;
     this.#stop = stop;
     this.ended = this.#run();
     // An error while probes are still being attached ends that; it is reported by whoever awaits the end.
@@ -48,7 +54,7 @@ export class Reading {
   /** why it ended, as the log says it */
   get reason(): string {
     if (this.#writer.closed) return "Nobody reads any more";
-    return this.#printer.printed >= this.#limit ? "Printed events" : "Received signal";
+    return this.#isReached() ? "Printed events" : "Received signal";
   }
 
   /** The header, and from now on events. */
@@ -78,6 +84,10 @@ export class Reading {
     await this.#writer.flushAll();
   }
 
+  #isReached(): boolean {
+    return this.#limit.events !== 0 && this.#limit.counted() >= this.#limit.events;
+  }
+
   #drain(): number {
     let count = 0;
     if (this.#writer.blocked) this.#writer.flush();
@@ -85,14 +95,14 @@ export class Reading {
       some = this.#slice();
     }
     if (!this.#writer.blocked) this.#writer.flush();
-    if (this.#writer.closed || this.#printer.printed >= this.#limit) this.#stop.abort();
+    if (this.#writer.closed || this.#isReached()) this.#stop.abort();
     return count;
   }
 
   #slice(): number {
     return this.#session.drain(
       (view, offset) => {
-        if (this.#printer.printed >= this.#limit) {
+        if (this.#isReached()) {
           this.beyondLimit++;
           return;
         }
@@ -101,7 +111,7 @@ export class Reading {
       },
       SLICE_RECORDS,
       (lost) => {
-        if (this.#printer.printed < this.#limit) this.#printer.gap(lost);
+        if (!this.#isReached()) this.#printer.gap(lost);
       },
     );
   }

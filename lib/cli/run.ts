@@ -130,7 +130,12 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
     })
     : undefined;
   if (outcomes !== undefined) outcomes.from = Infinity;
-  const reading = new Reading(session, printer, outcomes, output.writer, options.outputLimitLines, stop);
+  const limit = {
+    events: options.outputLimitLines,
+    // what happened before all probes were set is printed, and not summed up
+    counted: options.summary === "only" ? () => outcomes?.seen ?? 0 : () => printer.printed,
+  };
+  const reading = new Reading(session, printer, outcomes, output.writer, limit, stop);
 
   releaseCode();
   log.info("Attaching probes", { via: backend.name });

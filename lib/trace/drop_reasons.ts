@@ -5,7 +5,8 @@
  */
 import { type Btf, BTF_KIND } from "../btf/parse.ts";
 import type { BtfTypes } from "../btf/types.ts";
-import { enumerators, parameters, strip } from "../btf/walk.ts";
+import { enumerators } from "../btf/walk.ts";
+import { functionsTaking } from "./skb_functions.ts";
 
 const REASON = "skb_drop_reason", SUBSYSTEM_PREFIX = "SKB_DROP_REASON_SUBSYS_";
 /** SKB_DROP_REASON_SUBSYS_SHIFT, a macro. */
@@ -26,6 +27,8 @@ export class DropReasons {
   readonly #core: ReadonlyMap<number, string>;
   /** by number: "OPENVSWITCH" */
   readonly #subsystems: ReadonlyMap<number, string>;
+  /** by function */
+  #arguments: ReadonlyMap<string, number> | undefined;
   readonly #ofSubsystem = new Map<number, ReadonlyMap<number, string>>();
 
   constructor(types: BtfTypes, modules: ModuleTypes) {
@@ -57,11 +60,13 @@ export class DropReasons {
 
   /** Which argument of a kernel function is a reason, counted from 1. */
   argumentOf(func: string): number | undefined {
-    const { btf } = this.#types, id = this.#types.functionId(func);
-    const reason = btf.find(REASON, BTF_KIND.ENUM);
-    if (id === undefined || reason === undefined || SAYS_HOW_NOT_WHY.test(func)) return undefined;
-    const at = [...parameters(btf, id)].findIndex(({ type }) => strip(btf, type) === reason);
-    return at < 0 ? undefined : at + 1;
+    this.#arguments ??= this.#findArguments();
+    return SAYS_HOW_NOT_WHY.test(func) ? undefined : this.#arguments.get(func);
+  }
+
+  #findArguments(): ReadonlyMap<string, number> {
+    const { btf } = this.#types, reason = btf.find(REASON, BTF_KIND.ENUM);
+    return reason === undefined ? new Map<string, number>() : functionsTaking(btf, reason);
   }
 
   /** From the kernel itself or from a module; first from those that the subsystem seems to be named for. */

@@ -39,6 +39,18 @@ export function skbFunctions(btf: Btf): SkbFunction[] {
   return [...found.values()];
 }
 
+/** Functions of one blob with a parameter of this type among their first five -> which, from 1. */
+export function functionsTaking(btf: Btf, type: number): ReadonlyMap<string, number> {
+  const types = [type], positions = new Uint8Array(btf.endId), found = new Map<string, number>();
+  addReferring(btf, types);
+  for (const id of types) markParameters(btf, id, positions);
+  for (const row of rowsReferring(btf, BTF_KIND.FUNC, positions)) {
+    const id = btf.firstId + row, name = btf.nameOf(id);
+    if (!found.has(name)) found.set(name, positions[btf.sizeOrType(id)]!);
+  }
+  return found;
+}
+
 /** Whether this is a `struct sk_buff *`. */
 export const isSkbPointer = (btf: Btf, type: number): boolean => skbTypes(btf).pointers.includes(type);
 
@@ -51,7 +63,7 @@ interface SkbTypes {
   /** by the id of a FUNC_PROTO: which of its parameters is the first such pointer, from 1; else 0 */
   readonly positions: Uint8Array;
 }
-/** Kernels have a dozen at most; each is looked for among all words. */
+/** Of struct sk_buff kernels have a dozen at most; each is looked for among all words. */
 const MOST_TYPES = 200;
 const skbTypesOf = new WeakMap<Btf, SkbTypes>();
 
@@ -77,7 +89,7 @@ function addReferring(btf: Btf, ids: number[]): void {
     ids.push(...referring(btf, qualifiers, id));
     if (ids.length > MOST_TYPES) {
       throw new BtfError(
-        `Cannot use the BTF of ${btf.name}: over ${MOST_TYPES} of its types are struct sk_buff`,
+        `Cannot use the BTF of ${btf.name}: over ${MOST_TYPES} of its types are one type`,
       );
     }
   }

@@ -44,6 +44,25 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8))("--summary (needs root, Linux 5.8)"
     expect(end["summed_up"]).toBeGreaterThanOrEqual(3 * 5);
   });
 
+  test("as many events as were asked for, though there were some before all probes were set", async () => {
+    const sender = Bun.spawn([
+      "bash",
+      "-c",
+      "while :; do echo x > /dev/udp/127.0.0.1/4084; sleep 0.02; done",
+    ]);
+    const words = ["--backend", "tracepoint", "--output-json", "--summary", "--output-limit-lines", "3"];
+    const main = `${import.meta.dir}/../../main.ts`;
+    const tracer = Bun.spawn([process.execPath, main, ...words, "udp and dst port 4084"], {
+      stderr: "ignore",
+    });
+    const ended = await Promise.race([tracer.exited, Bun.sleep(30_000)]);
+    tracer.kill();
+    sender.kill();
+    expect(ended).toBe(0);
+    const end = validLine((await new Response(tracer.stdout).text()).trimEnd().split("\n").at(-1) ?? "");
+    expect(end).toMatchObject({ type: "end", summed_up: 3 });
+  });
+
   test("UDP and TCP to closed ports: dropped, why and where", async () => {
     using pair = new VethPair("sumdrop");
     const { rows } = await summary(

@@ -1,8 +1,11 @@
 /** What tells conversations apart, of live packets of many protocols on this very kernel: text and JSON. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { TemporaryFolder } from "../../build/host.ts";
 import { validEvent, validLine } from "../output/schema.ts";
 import { isAtLeast, isRoot } from "./requires.ts";
-import { rawTraceWhile, sh, VethPair } from "./tracer.ts";
+import { rawTraceWhile, sh, type Trace, traceWhile, VethPair } from "./tracer.ts";
 
 setDefaultTimeout(60_000);
 
@@ -124,3 +127,32 @@ describe.skipIf(!isRoot || !isAtLeast(5, 8) || Bun.which("socat") === null)(
     });
   },
 );
+
+describe.skipIf(!isRoot || !isAtLeast(5, 8))("messages on Unix sockets (needs root, Linux 5.8)", () => {
+  /** Their first bytes are as that of IPv4, and that of IPv6. */
+  const texts = ["E is for everything", "hello, this is a message that is as long as a header of IP"];
+  const words = ["--backend", "tracepoint", "--output-tuple", "--filter-func", "consume_skb"];
+  async function talk() {
+    using folder = new TemporaryFolder(tmpdir());
+    const unix = join(folder.path, "socket"), socket = { data() {} };
+    const server = Bun.listen({ unix, socket });
+    for (const text of texts) {
+      const client = await Bun.connect({ unix, socket });
+      client.write(text);
+      await Bun.sleep(50); // it is read
+      client.end();
+    }
+    server.stop(true);
+  }
+  const ours = ({ lines }: Trace) => lines.filter((line) => line.process?.endsWith(`:${process.pid}`));
+
+  test("are no packets of IP in print", async () => {
+    const lines = ours(await traceWhile(words, talk));
+    expect(lines.length).toBeGreaterThanOrEqual(texts.length);
+    expect(lines.filter(({ tuple }) => tuple !== ":0->:0()")).toEqual([]);
+  });
+
+  test("nor to a filter", async () => {
+    expect(ours(await traceWhile([...words, "ip or ip6"], talk))).toEqual([]);
+  });
+});

@@ -25,6 +25,7 @@ import { entriesBefore } from "../../link/probe_place.ts";
 import type { Maps } from "../../maps/maps.ts";
 import { symbolText } from "../../symbols/table.ts";
 import { isErrno } from "../../sys/ffi.ts";
+import { releaseMemory } from "../../sys/memory.ts";
 import { loadProgram, type Program } from "../../sys/program.ts";
 import {
   type AttachProgress,
@@ -155,6 +156,8 @@ export class KprobeMultiBackend implements FunctionBackend {
     let done = 0;
     for (const { functions, program: spec, counts } of this.#groups()) {
       if (signal.aborted) break;
+      // What the first program left behind, and the code that made it, is the peak of a run's memory.
+      if (this.#programs.length === 1) releaseMemory();
       const refused = this.#attach(functions, spec(), true);
       if (!counts) {
         this.remarks.push(...unseenRemarks(refused));
