@@ -93,7 +93,8 @@ async function trace(options: Options, filter: string, log: Log): Promise<number
   requireRights();
   raiseLimits();
   const stop = new AbortController();
-  using _signals = onSignals((signal) => stop.abort(signal));
+  // For as long as the process lives: a signal while it ends should not take away its last words.
+  onSignals((signal) => stop.abort(signal));
   using session = await openSession(wanted);
   const { backend } = session;
   await using _probes = letGo(backend, log);
