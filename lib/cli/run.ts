@@ -3,7 +3,7 @@
  *
  * stdout is data, stderr is talk. Everything that is attached is let go of on every way out.
  */
-import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { closeSync, constants, openSync } from "node:fs";
 import { loadKernelBtf } from "../btf/load.ts";
 import { BtfTypes } from "../btf/types.ts";
 import { UnsupportedError } from "../errors.ts";
@@ -19,7 +19,7 @@ import { readKallsyms } from "../symbols/kallsyms.ts";
 import { type SymbolTable, symbolText } from "../symbols/table.ts";
 import { CLOCK_MONOTONIC, CLOCK_REALTIME, clockGettime } from "../sys/clock.ts";
 import { confine } from "../sys/confine.ts";
-import { isatty, STDOUT, writeAll } from "../sys/fd.ts";
+import { isatty, STDOUT } from "../sys/fd.ts";
 import { isErrno } from "../sys/ffi.ts";
 import { releaseCode, releaseMemory } from "../sys/memory.ts";
 import type { ProbeBackend } from "../trace/backend.ts";
@@ -63,11 +63,11 @@ export async function run(words: readonly string[], version: string): Promise<nu
   try {
     const { options, filter } = parseCommandLine(words);
     debug = options.debug;
-    if (options.help) writeSync(STDOUT, helpText());
-    else if (options.version) writeSync(STDOUT, versionText(version));
+    if (options.help) printText(helpText());
+    else if (options.version) printText(versionText(version));
     else if (options.man) printText(manualPage(version));
     else if (options.completions !== "") printText(completions[options.completions]());
-    else if (options.dumpFilter !== "") writeAll(STDOUT, await dump(options, filter));
+    else if (options.dumpFilter !== "") printText(await dump(options, filter));
     else if (options.demo) {
       const log = new Log({ debug });
       return await demonstrate(options, filter, (session) => names(session, log), log);
@@ -75,7 +75,6 @@ export async function run(words: readonly string[], version: string): Promise<nu
     else return await trace(options, filter, new Log({ debug }));
     return 0;
   } catch (error) {
-    if ((error as { code?: unknown }).code === "EPIPE") return 0; // who asked for the text has read enough
     new Log({ debug }).print(errorText(error, { debug }));
     return exitStatusOf(error);
   }
